@@ -1,0 +1,63 @@
+//! The one error type of the crate: every variant says what was found and what was expected.
+
+use std::path::{Path, PathBuf};
+
+/// Result with the crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong. `Display` gives one sentence that names the file, tensor, flag or
+/// operation, what was found and what was expected; the command line prints it and exits with 1.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder that is missing, malformed or of another kind than needed.
+    #[error("{}: {found}; expected {expected}", path.display())]
+    File { path: PathBuf, found: String, expected: String },
+    /// A tensor that is missing, surplus, or of the wrong dtype, shape or content.
+    #[error("{}: tensor {tensor}: {found}; expected {expected}", path.display())]
+    Tensor { path: PathBuf, tensor: String, found: String, expected: String },
+    /// A command line flag or configuration key with a value that cannot be used.
+    #[error("{flag}: found {found}; expected {expected}")]
+    Flag { flag: String, found: String, expected: String },
+    /// An operation handed shapes it cannot combine.
+    #[error("operation {op}: found {found}; expected {expected}")]
+    Shape { op: &'static str, found: String, expected: String },
+    /// A plan that does not fit into memory, refused before any work.
+    #[error("the plan needs {asked} bytes of memory; expected at most {free} bytes{hint}")]
+    Memory { asked: u64, free: u64, hint: String },
+    /// A backend that is absent or cannot do what was asked.
+    #[error("backend {backend}: {found}; expected {expected}")]
+    Backend { backend: &'static str, found: String, expected: String },
+    /// A numerical result that breaks an invariant of the method.
+    #[error("{place}: {found}; expected {expected}")]
+    Numeric { place: String, found: String, expected: String },
+    /// An operating system error on a path.
+    #[error("{}: {action} failed: {source}", path.display())]
+    Io { path: PathBuf, action: &'static str, source: std::io::Error },
+}
+
+impl Error {
+    /// An [`Error::File`].
+    pub fn file(path: &Path, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::File { path: path.into(), found: found.into(), expected: expected.into() }
+    }
+    /// An [`Error::Tensor`].
+    pub fn tensor(path: &Path, tensor: &str, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Tensor { path: path.into(), tensor: tensor.into(), found: found.into(), expected: expected.into() }
+    }
+    /// An [`Error::Flag`].
+    pub fn flag(flag: &str, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Flag { flag: flag.into(), found: found.into(), expected: expected.into() }
+    }
+    /// An [`Error::Shape`].
+    pub fn shape(op: &'static str, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Shape { op, found: found.into(), expected: expected.into() }
+    }
+    /// An [`Error::Numeric`].
+    pub fn numeric(place: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Numeric { place: place.into(), found: found.into(), expected: expected.into() }
+    }
+    /// An [`Error::Io`].
+    pub fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), action, source }
+    }
+}
