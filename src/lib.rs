@@ -3,6 +3,7 @@
 //! Layers of the crate, each using only those to its right:
 //! `cli -> basis, report -> model, data -> ops -> device`.
 
+pub mod device;
 pub mod error;
 
 pub use error::{Error, Result};

@@ -1,0 +1,155 @@
+//! Scratch memory of a program: typed handles, and the CPU arena behind them.
+//!
+//! A program's buffers are laid out once, when it is built; nothing is allocated while it runs.
+//! Handles are plain numbers, so that the same program can be bound to a GPU arena.
+
+use faer::MatRef;
+
+use super::real::Real;
+
+/// A block of scratch memory of one program: `len` elements of the program's dtype.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    slot: usize,
+    pub len: usize,
+}
+
+/// A block of `len` u32 values (token ids, labels, counters).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntBuffer {
+    slot: usize,
+    pub len: usize,
+}
+
+/// A row-major matrix `[rows, cols]` inside a buffer; row `i` starts at `offset + i * stride`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    pub buffer: Buffer,
+    pub offset: usize,
+    pub rows: usize,
+    pub cols: usize,
+    pub stride: usize,
+}
+
+impl View {
+    /// The columns `from .. from + cols`.
+    pub fn columns(self, from: usize, cols: usize) -> Self {
+        assert!(from + cols <= self.cols, "columns {from}..{} of {}", from + cols, self.cols);
+        Self { offset: self.offset + from, cols, ..self }
+    }
+    /// The rows `from .. from + rows`.
+    pub fn slice_rows(self, from: usize, rows: usize) -> Self {
+        assert!(from + rows <= self.rows, "rows {from}..{} of {}", from + rows, self.rows);
+        Self { offset: self.offset + from * self.stride, rows, ..self }
+    }
+    /// Every `step`-th row, beginning with row `from`: the last position of each sequence, say.
+    pub fn every(self, from: usize, step: usize) -> Self {
+        assert_eq!(self.rows % step, 0, "every {step}-th of {} rows", self.rows);
+        Self { offset: self.offset + from * self.stride, rows: self.rows / step, stride: self.stride * step, ..self }
+    }
+    /// The range of row `i` inside the buffer.
+    pub fn range(&self, i: usize) -> std::ops::Range<usize> {
+        let start = self.offset + i * self.stride;
+        start..start + self.cols
+    }
+    /// Whether the rows follow each other without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        self.stride == self.cols || self.rows <= 1
+    }
+    /// A contiguous view under another shape of as many elements.
+    pub fn reshape(self, rows: usize, cols: usize) -> Self {
+        assert!(self.is_contiguous() && rows * cols == self.rows * self.cols, "reshape {self:?} to [{rows}, {cols}]");
+        Self { rows, cols, stride: cols, ..self }
+    }
+}
+
+/// The sizes of a program's buffers.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    reals: Vec<usize>,
+    ints: Vec<usize>,
+}
+
+impl Layout {
+    pub fn buffer(&mut self, len: usize) -> Buffer {
+        self.reals.push(len);
+        Buffer { slot: self.reals.len() - 1, len }
+    }
+    pub fn ints(&mut self, len: usize) -> IntBuffer {
+        self.ints.push(len);
+        IntBuffer { slot: self.ints.len() - 1, len }
+    }
+    /// Bytes that an arena of this layout holds, for elements of `element` bytes.
+    pub fn bytes(&self, element: usize) -> u64 {
+        let reals: usize = self.reals.iter().sum();
+        let ints: usize = self.ints.iter().sum();
+        (reals * element + ints * 4) as u64
+    }
+}
+
+/// The CPU's arena: one allocation per buffer of the layout, made once and reused for every batch.
+#[derive(Debug)]
+pub struct Arena<T> {
+    reals: Vec<Vec<T>>,
+    ints: Vec<Vec<u32>>,
+}
+
+impl<T: Real> Arena<T> {
+    pub fn new(layout: &Layout) -> Self {
+        Self {
+            reals: layout.reals.iter().map(|&n| vec![T::ZERO; n]).collect(),
+            ints: layout.ints.iter().map(|&n| vec![0; n]).collect(),
+        }
+    }
+    /// Takes a buffer out, so that it can be written while others are read. An operation may not
+    /// read a buffer it has taken: it would find it empty and panic.
+    pub fn take(&mut self, b: Buffer) -> Vec<T> {
+        let v = std::mem::take(&mut self.reals[b.slot]);
+        assert_eq!(v.len(), b.len, "buffer {} is already taken", b.slot);
+        v
+    }
+    /// Puts a taken buffer back.
+    pub fn put(&mut self, b: Buffer, v: Vec<T>) {
+        self.reals[b.slot] = v;
+    }
+    pub fn real(&self, b: Buffer) -> &[T] {
+        let v = &self.reals[b.slot];
+        assert_eq!(v.len(), b.len, "buffer {} is read while taken", b.slot);
+        v
+    }
+    pub fn real_mut(&mut self, b: Buffer) -> &mut [T] {
+        &mut self.reals[b.slot]
+    }
+    pub fn int(&self, b: IntBuffer) -> &[u32] {
+        &self.ints[b.slot]
+    }
+    pub fn int_mut(&mut self, b: IntBuffer) -> &mut [u32] {
+        &mut self.ints[b.slot]
+    }
+    /// Row `i` of a view.
+    pub fn row(&self, v: &View, i: usize) -> &[T] {
+        &self.real(v.buffer)[v.range(i)]
+    }
+    /// The whole view as a matrix.
+    pub fn mat(&self, v: &View) -> MatRef<'_, T> {
+        mat(self.real(v.buffer), v)
+    }
+}
+
+/// A view of a slice as a matrix.
+pub fn mat<'a, T>(data: &'a [T], v: &View) -> MatRef<'a, T> {
+    if v.rows == 0 || v.cols == 0 {
+        return MatRef::from_row_major_slice(&[], v.rows, v.cols);
+    }
+    let end = v.offset + (v.rows - 1) * v.stride + v.cols;
+    MatRef::from_row_major_slice_with_stride(&data[v.offset..end], v.rows, v.cols, v.stride)
+}
+
+/// A view of a mutable slice as a matrix.
+pub fn mat_mut<'a, T>(data: &'a mut [T], v: &View) -> faer::MatMut<'a, T> {
+    if v.rows == 0 || v.cols == 0 {
+        return faer::MatMut::from_row_major_slice_mut(&mut [], v.rows, v.cols);
+    }
+    let end = v.offset + (v.rows - 1) * v.stride + v.cols;
+    faer::MatMut::from_row_major_slice_with_stride_mut(&mut data[v.offset..end], v.rows, v.cols, v.stride)
+}
