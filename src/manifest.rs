@@ -16,7 +16,20 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Flags that change neither the numbers of a run nor what is computed, or that another field of
 /// the [`Fingerprint`] stands for: two runs may differ in them and still be the same work.
 const NOT_COMPARED: [&str; 14] = [
-    "adapter", "backend", "batch", "config", "data", "dtype", "force", "gram-data", "max-memory", "out", "progress", "quiet", "seed", "threads",
+    "adapter",
+    "backend",
+    "batch",
+    "config",
+    "data",
+    "dtype",
+    "force",
+    "gram-data",
+    "max-memory",
+    "out",
+    "progress",
+    "quiet",
+    "seed",
+    "threads",
 ];
 
 /// A model or a data set.
@@ -169,7 +182,8 @@ impl Manifest {
     /// Reads and checks a `run.json`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "reading", e))?;
-        let malformed = |e: serde_json::Error| Error::file(path, format!("a malformed manifest ({e})"), "a run.json that mechgraph wrote");
+        let malformed =
+            |e: serde_json::Error| Error::file(path, format!("a malformed manifest ({e})"), "a run.json that mechgraph wrote");
         let json: serde_json::Value = serde_json::from_str(&text).map_err(malformed)?;
         // The version comes first: a newer layout may lack the fields of this one.
         match json.get("schema_version").and_then(|v| v.as_u64()) {
@@ -260,7 +274,8 @@ pub(crate) mod tests {
         assert_eq!(back.times_seconds, BTreeMap::from([("edges".into(), 2.0), ("grams".into(), 1.75)]));
         assert_eq!(back.started, manifest.started);
         let json: serde_json::Value = serde_json::from_str(&manifest.to_json().unwrap()).unwrap();
-        for key in ["command", "version", "config", "model", "data", "seed", "dtype", "device", "started", "peak_memory_bytes", "plan_bytes"] {
+        let keys = "command version config model data seed dtype device started peak_memory_bytes plan_bytes";
+        for key in keys.split(' ') {
             assert!(json.get(key).is_some(), "{key}");
         }
         assert_eq!((json["status"].as_str(), json["dtype"].as_str()), (Some("done"), Some("f64")));
@@ -293,7 +308,8 @@ pub(crate) mod tests {
         let path = dir.path().join("run.json");
         let text = example().to_json().unwrap();
         let newer = text.replace("\"schema_version\": 1", "\"schema_version\": 9");
-        let cases = [("{", "malformed"), ("[]", "no schema_version"), (newer.as_str(), "schema_version 9"), (&text[..text.len() / 2], "malformed")];
+        let half = &text[..text.len() / 2];
+        let cases = [("{", "malformed"), ("[]", "no schema_version"), (newer.as_str(), "schema_version 9"), (half, "malformed")];
         for (content, part) in cases {
             std::fs::write(&path, content).unwrap();
             let error = Manifest::read(&path).unwrap_err().to_string();

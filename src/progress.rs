@@ -44,7 +44,8 @@ impl Progress {
     /// their number is not known.
     pub fn stage(&self, name: &str, total: u64, unit: &str) -> Stage<'_> {
         let bar = (self.mode == Mode::Bar).then(|| bar(name, total, unit));
-        Stage { progress: self, name: name.into(), total, unit: unit.into(), start: Instant::now(), done: AtomicU64::new(0), printed: AtomicU64::new(0), bar }
+        let (done, printed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Stage { progress: self, name: name.into(), total, unit: unit.into(), start: Instant::now(), done, printed, bar }
     }
     /// Seconds of wall time of each finished stage, in the order in which they finished.
     pub fn times(&self) -> Vec<(String, f64)> {
@@ -64,7 +65,9 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn bar(name: &str, total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{prefix}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr()).with_style(style).with_prefix(name.to_string())
+    ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr())
+        .with_style(style)
+        .with_prefix(name.to_string())
 }
 
 /// A stage of a run, done when it is dropped. Any thread may add to it.
@@ -100,9 +103,9 @@ impl Stage<'_> {
     pub fn finish(self) {}
     fn report(&self, done: u64, elapsed: Duration) {
         match self.progress.mode {
-            Mode::Plain => self.progress.print(&plain_line(&self.name, &self.unit, done, self.total, elapsed)),
+            Mode::Plain | Mode::Bar => self.progress.print(&plain_line(&self.name, &self.unit, done, self.total, elapsed)),
             Mode::Json => self.progress.print(&json_line(&self.name, done, self.total, elapsed)),
-            Mode::Quiet | Mode::Bar => {}
+            Mode::Quiet => {}
         }
     }
 }
@@ -111,7 +114,8 @@ impl Drop for Stage<'_> {
     fn drop(&mut self) {
         let elapsed = self.start.elapsed();
         if let Some(bar) = &self.bar {
-            bar.abandon();
+            // The line that stays behind is the one that a log would show.
+            bar.finish_and_clear();
         }
         self.report(self.done.load(Ordering::Relaxed), elapsed);
         unpoisoned(&self.progress.times).push((self.name.clone(), elapsed.as_secs_f64()));
@@ -174,7 +178,10 @@ mod tests {
         stage.finish();
         let text = lines.text();
         let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        assert_eq!((last["stage"].as_str(), last["done"].as_u64(), last["total"].as_u64()), (Some("grams"), Some(400), Some(400)));
+        assert_eq!(
+            (last["stage"].as_str(), last["done"].as_u64(), last["total"].as_u64()),
+            (Some("grams"), Some(400), Some(400))
+        );
         assert_eq!(last["eta_seconds"].as_f64(), Some(0.0));
         assert!(last["rate"].as_f64().unwrap() > 0.0);
     }

@@ -64,7 +64,7 @@ pub struct DataFlags {
     /// FILE or FILE#NAME: safetensors, .txt or .jsonl
     #[arg(long, value_name = "DATA")]
     pub data: Option<String>,
-    /// Tokens in a window of text [default: 128, or the context if shorter]
+    /// Tokens in a window of text [default: min(128, context)]
     #[arg(long, value_name = "N")]
     pub window: Option<NonZeroUsize>,
     /// Begin every window of text with the BOS token
@@ -144,7 +144,9 @@ impl Common {
             return Err(Error::flag("--adapter", adapter, "--backend wgpu beside it"));
         }
         match &self.shard {
-            Some(s) if s.count > 1 => Err(Error::flag("--shard", format!("{}/{}", s.index, s.count), "no more than one part in this build")),
+            Some(s) if s.count > 1 => {
+                Err(Error::flag("--shard", format!("{}/{}", s.index, s.count), "no more than one part in this build"))
+            }
             _ => Ok(()),
         }
     }
@@ -171,7 +173,9 @@ pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     let unit = units.iter().find(|(suffix, _)| text.ends_with(suffix.to_ascii_lowercase()) || text.ends_with(*suffix));
     let (digits, factor) = unit.map_or((text, 1), |(_, factor)| (&text[..text.len() - 1], *factor));
     let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
-    bytes.filter(|n| *n > 0).ok_or_else(|| "expected a positive whole number of bytes, or one with suffix K, M or G, as in 12G".into())
+    bytes
+        .filter(|n| *n > 0)
+        .ok_or_else(|| "expected a positive whole number of bytes, or one with suffix K, M or G, as in 12G".into())
 }
 
 /// A finite number that is not negative.
@@ -200,7 +204,11 @@ impl Layers {
     /// The layers in rising order, each once. `count` layers exist; `flag` is named if one is beyond.
     pub fn resolve(&self, flag: &str, count: usize) -> Result<Vec<usize>> {
         if let Some(beyond) = self.0.iter().map(|r| r.end).max().filter(|&end| end > count) {
-            return Err(Error::flag(flag, format!("layer {}", beyond - 1), format!("layers below {count}, as many as the model has")));
+            return Err(Error::flag(
+                flag,
+                format!("layer {}", beyond - 1),
+                format!("layers below {count}, as many as the model has"),
+            ));
         }
         let mut layers: Vec<usize> = self.0.iter().cloned().flatten().collect();
         layers.sort_unstable();
@@ -258,19 +266,30 @@ mod tests {
 
     #[test]
     fn illegal_common_flags_are_named() {
+        let lib_args = |flags: &str| lib_args(&format!("--data D {flags}"));
         let refusal = |flags: &str| lib_args(flags).unwrap_err();
         assert_eq!(refusal("--adapter llvmpipe"), "--adapter: found llvmpipe; expected --backend wgpu beside it");
         assert!(lib_args("--adapter llvmpipe --backend wgpu").is_ok());
         assert_eq!(refusal("--shard 1/4"), "--shard: found 1/4; expected no more than one part in this build");
         assert!(lib_args("--shard 0/1").is_ok());
-        for flags in ["--shard 4/4", "--batch 0", "--threads 0", "--max-memory lots", "--dtype f16", "--backend gpu", "--seed -1", "--progress bar"] {
+        let values = [
+            "--shard 4/4",
+            "--batch 0",
+            "--threads 0",
+            "--max-memory lots",
+            "--dtype f16",
+            "--backend gpu",
+            "--seed -1",
+            "--progress bar",
+        ];
+        for flags in values {
             assert!(refusal(flags).starts_with("usage: "), "{flags}");
         }
     }
 
     #[test]
     fn the_device_and_dtype_follow_the_flags() {
-        let common = |flags: &str| lib_args(flags).unwrap().common;
+        let common = |flags: &str| lib_args(&format!("--data D {flags}")).unwrap().common;
         let cpu = common("--threads 1").device().unwrap();
         assert_eq!(cpu.lanes(), 1);
         assert_eq!(common("").dtype(&cpu, DType::F64).unwrap(), DType::F64);

@@ -53,7 +53,9 @@ fn report() -> Result<Report> {
 fn row(backend: &'static str, opened: Result<Device>) -> Row {
     match opened {
         Ok(device) => Row { backend, name: device.describe(), available: true, why: "always there".into() },
-        Err(Error::Backend { .. }) if backend != "cpu" => Row { backend, name: "-".into(), available: false, why: "not in this build".into() },
+        Err(Error::Backend { .. }) if backend != "cpu" => {
+            Row { backend, name: "-".into(), available: false, why: "not in this build".into() }
+        }
         Err(e) => Row { backend, name: "-".into(), available: false, why: e.to_string() },
     }
 }
@@ -86,7 +88,8 @@ mod tests {
         let text = table(&report);
         assert!(text.contains("auto picks cpu: "), "{text}");
         let column = text.lines().next().and_then(|l| l.find("available")).unwrap();
-        let cells: Vec<_> = text.lines().take(4).map(|l| l.chars().skip(column).take_while(|c| *c != ' ').collect::<String>()).collect();
+        let cells: Vec<_> =
+            text.lines().take(4).map(|l| l.chars().skip(column).take_while(|c| *c != ' ').collect::<String>()).collect();
         assert_eq!(cells, ["available", "no", "no", "yes"]);
     }
 }

@@ -26,11 +26,11 @@ pub struct Args {
     /// Folder to write the run into
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Node layers in model order, as in ln1.0,unembed
+    /// Node layers in model order [default: the model's own]
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub node_layers: Vec<String>,
-    /// jacobian, pca, svd, neuron, (1-0)*alpha or (1-alpha)^2
-    #[arg(long, value_name = "NAME", default_value = "jacobian", hide_possible_values = true)]
+    /// jacobian (default), pca, svd, neuron, (1-0)*alpha, (1-alpha)^2
+    #[arg(long, value_name = "NAME", default_value = "jacobian", hide_possible_values = true, hide_default_value = true)]
     pub basis: Basis,
     /// squared, functional or none
     #[arg(long, value_name = "FORMULA", default_value = "squared", hide_possible_values = true)]
@@ -47,7 +47,7 @@ pub struct Args {
     /// gradient, trapezoidal or gauss-legendre
     #[arg(long, value_name = "RULE", default_value = "gradient", hide_possible_values = true)]
     pub integration: Integration,
-    /// Intervals of the rule, N + 1 points; 0 is the midpoint [default: 0]
+    /// Intervals of the rule, which has N + 1 points [default: 0]
     #[arg(long, value_name = "N", value_parser = parse_intervals)]
     pub intervals: Option<usize>,
     /// Another rule for a node layer, or all of a kind; repeatable
@@ -71,7 +71,7 @@ pub struct Args {
     /// Do not isolate the variance of LayerNorms
     #[arg(long)]
     pub no_isolate_ln_var: bool,
-    /// Use Jacobians to the last node layer, not the next (naive gradient flow)
+    /// Naive gradient flow: Jacobians to the last node layer
     #[arg(long)]
     pub ngf: bool,
     /// auto, moments or jvp: the road of each section
@@ -146,11 +146,14 @@ impl FromStr for LayerQuadrature {
         let parse = || {
             let (layer, quadrature) = text.split_once('=').filter(|(layer, _)| !layer.is_empty())?;
             let (rule, intervals) = quadrature.split_once(':').unwrap_or((quadrature, "0"));
-            let quadrature = Quadrature { rule: Integration::from_str(rule, false).ok()?, intervals: parse_intervals(intervals).ok()? };
+            let quadrature =
+                Quadrature { rule: Integration::from_str(rule, false).ok()?, intervals: parse_intervals(intervals).ok()? };
             let is_legal = quadrature.rule != Integration::Gradient || quadrature.intervals == 0;
             is_legal.then(|| Self { layer: layer.into(), quadrature })
         };
-        parse().ok_or_else(|| "expected LAYER=trapezoidal:N, LAYER=gauss-legendre:N or LAYER=gradient, as in ln1.0=gauss-legendre:5".into())
+        parse().ok_or_else(|| {
+            "expected LAYER=trapezoidal:N, LAYER=gauss-legendre:N or LAYER=gradient, as in ln1.0=gauss-legendre:5".into()
+        })
     }
 }
 
@@ -168,9 +171,6 @@ impl Args {
         self.common.check()?;
         if !self.model.starts_with("demo:") {
             self.data.required()?;
-            if self.node_layers.is_empty() {
-                return Err(Error::flag("--node-layers", "nothing", "node layers in model order, as in ln1.0,unembed"));
-            }
         }
         check_unique("--node-layers", &self.node_layers)?;
         self.check_integration()?;
@@ -188,18 +188,30 @@ impl Args {
     }
     fn check_integration(&self) -> Result<()> {
         if let (Integration::Gradient, Some(n @ 1..)) = (self.integration, self.intervals) {
-            return Err(Error::flag("--intervals", format!("{n} with --integration gradient"), "--integration trapezoidal or gauss-legendre"));
+            return Err(Error::flag(
+                "--intervals",
+                format!("{n} with --integration gradient"),
+                "--integration trapezoidal or gauss-legendre",
+            ));
         }
         let layers: Vec<String> = self.quadrature.iter().map(|q| q.layer.clone()).collect();
         check_unique("--quadrature", &layers)?;
         let matches = |q: &&LayerQuadrature| self.node_layers.iter().any(|l| *l == q.layer || kind(l) == q.layer);
         match self.quadrature.iter().find(|q| !self.node_layers.is_empty() && !matches(q)) {
-            Some(q) => Err(Error::flag("--quadrature", &q.layer, format!("one of {}, or its name before the dot", self.node_layers.join(", ")))),
+            Some(q) => Err(Error::flag(
+                "--quadrature",
+                &q.layer,
+                format!("one of {}, or its name before the dot", self.node_layers.join(", ")),
+            )),
             None => Ok(()),
         }
     }
     fn check_sources(&self) -> Result<()> {
-        let sources = [("--sources-pos", self.sources_pos), ("--sources-hidden", self.sources_hidden), ("--sources-edges", self.sources_edges)];
+        let sources = [
+            ("--sources-pos", self.sources_pos),
+            ("--sources-hidden", self.sources_hidden),
+            ("--sources-edges", self.sources_edges),
+        ];
         let Some((flag, _)) = sources.into_iter().find(|(_, r)| r.is_some()) else { return Ok(()) };
         if self.method == Method::Moments {
             return Err(Error::flag(flag, "--method moments, which is exact", "--method jvp or auto"));
@@ -229,9 +241,11 @@ impl Args {
     pub fn rotate_final(&self, last: &str) -> Result<bool> {
         match self.rotate_final {
             // The output holds no constant coordinate that could carry its mean.
-            Some(true) if last == "output" && !self.no_center => {
-                Err(Error::flag("--rotate-final", "output as the last node layer", "--no-center beside it, or another last node layer"))
-            }
+            Some(true) if last == "output" && !self.no_center => Err(Error::flag(
+                "--rotate-final",
+                "output as the last node layer",
+                "--no-center beside it, or another last node layer",
+            )),
             choice => Ok(choice.unwrap_or(last != "output")),
         }
     }
@@ -294,7 +308,9 @@ mod tests {
         assert_eq!(of("ln1.0"), (Integration::Gradient, 0));
         assert_eq!(of("ln1.1"), (Integration::GaussLegendre, 5));
         assert_eq!(of("unembed"), (Integration::Trapezoidal, 7));
-        for bad in ["ln1.0", "=gradient", "ln1.0=simpson:3", "ln1.0=gradient:2", "ln1.0=trapezoidal:x", "ln1.0=trapezoidal:99999999"] {
+        for bad in
+            ["ln1.0", "=gradient", "ln1.0=simpson:3", "ln1.0=gradient:2", "ln1.0=trapezoidal:x", "ln1.0=trapezoidal:99999999"]
+        {
             assert!(refusal(&format!("--quadrature {bad}")).starts_with("usage: "), "{bad}");
         }
         assert!(refusal("--quadrature ln2=gradient").contains("--quadrature: found ln2; expected one of ln1.0, ln1.1, unembed"));
@@ -324,8 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn node_layers_and_data_are_needed_and_checked() {
-        assert!(lib_args("--data D").unwrap_err().starts_with("--node-layers: found nothing"));
+    fn node_layers_and_data_are_checked() {
         assert!(lib_args("--node-layers ln1.0").unwrap_err().starts_with("--data: found nothing"));
         assert!(lib_args("--data D --node-layers a,,b").unwrap_err().starts_with("usage: "));
         assert!(lib_args("--data D --node-layers a,b,a").unwrap_err().contains("a twice"));

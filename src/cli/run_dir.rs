@@ -97,7 +97,8 @@ impl RunDir {
         })
     }
     fn entries(&self) -> Result<Vec<OsString>> {
-        let read = fs::read_dir(&self.path).and_then(|d| d.map(|e| e.map(|e| e.file_name())).collect::<std::io::Result<Vec<_>>>());
+        let read =
+            fs::read_dir(&self.path).and_then(|d| d.map(|e| e.map(|e| e.file_name())).collect::<std::io::Result<Vec<_>>>());
         read.map_err(|e| Error::io(&self.path, "listing the folder", e))
     }
     fn own_entries(&self) -> Result<Vec<OsString>> {
