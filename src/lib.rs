@@ -3,8 +3,11 @@
 //! Layers of the crate, each using only those to its right:
 //! `cli -> basis, report -> model, data -> ops -> device`.
 
+pub mod cli;
 pub mod device;
 pub mod error;
+pub mod manifest;
 pub mod ops;
+pub mod progress;
 
 pub use error::{Error, Result};

@@ -1,0 +1,302 @@
+//! Flags that every computing command takes, and parsers of values that several commands share.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::ValueEnum;
+
+use crate::device::{Choice, DType, Device};
+use crate::error::{Error, Result};
+use crate::progress::{Mode, Progress};
+
+/// The common flags.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// auto, cuda, wgpu or cpu
+    #[arg(long, value_name = "NAME", default_value = "auto", hide_possible_values = true)]
+    pub backend: Backend,
+    /// wgpu adapter: a part of its name in any case
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+    /// f64, f32 or bf16 [default: f32; lib: f64; ablate: its RUN's]
+    #[arg(long, value_name = "TYPE", hide_possible_values = true)]
+    pub dtype: Option<Precision>,
+    /// Samples in a batch [default: chosen by the plan]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<NonZeroUsize>,
+    /// CPU threads [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Most memory to use: bytes, or with suffix K, M or G
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_memory: Option<u64>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Compute part I of N of the data, counted from 0
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Replace results that exist
+    #[arg(long)]
+    pub force: bool,
+    /// Show no progress, whatever --progress says
+    #[arg(long)]
+    pub quiet: bool,
+    /// plain or json: progress as lines on stderr [default: a bar]
+    #[arg(long, value_name = "FORM", hide_possible_values = true)]
+    pub progress: Option<Lines>,
+    /// Read flags from a TOML file; the command line wins
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// The command line's flags with their values as typed, defaults included, by long name.
+    #[arg(skip)]
+    pub flags: BTreeMap<String, String>,
+}
+
+/// Flags that say how DATA is read.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DataFlags {
+    /// FILE or FILE#NAME: safetensors, .txt or .jsonl
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<String>,
+    /// Tokens in a window of text [default: min(128, context)]
+    #[arg(long, value_name = "N")]
+    pub window: Option<NonZeroUsize>,
+    /// Begin every window of text with the BOS token
+    #[arg(long)]
+    pub bos: bool,
+}
+
+impl DataFlags {
+    /// The value of `--data`; models that are not `demo:` ones need it.
+    pub fn required(&self) -> Result<&str> {
+        self.data.as_deref().ok_or_else(|| Error::flag("--data", "nothing", "FILE or FILE#NAME"))
+    }
+}
+
+/// `--backend`
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Auto,
+    Cuda,
+    Wgpu,
+    Cpu,
+}
+
+/// `--dtype`
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F64,
+    F32,
+    Bf16,
+}
+
+/// `--progress`
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    Plain,
+    Json,
+}
+
+impl Common {
+    /// Opens the device of `--backend` and `--threads`.
+    pub fn device(&self) -> Result<Device> {
+        let choice = match self.backend {
+            Backend::Auto => Choice::Auto,
+            Backend::Cuda => Choice::Cuda,
+            Backend::Wgpu => Choice::Wgpu,
+            Backend::Cpu => Choice::Cpu,
+        };
+        Device::open(choice, self.threads.map_or(0, NonZeroUsize::get))
+    }
+    /// The type to compute in on `device`: `--dtype`, or the command's `default`.
+    pub fn dtype(&self, device: &Device, default: DType) -> Result<DType> {
+        match (self.dtype, device) {
+            (None, Device::Cpu(_)) => Ok(default),
+            (Some(Precision::F64), Device::Cpu(_)) => Ok(DType::F64),
+            (Some(Precision::F32), Device::Cpu(_)) => Ok(DType::F32),
+            (Some(Precision::Bf16), Device::Cpu(_)) => {
+                Err(Error::flag("--dtype", "bf16", "f64 or f32: the cpu backend computes in f64 or f32"))
+            }
+        }
+    }
+    /// Bytes a plan may take: what is free on `device`, and no more than `--max-memory`.
+    pub fn memory_limit(&self, device: &Device) -> Result<u64> {
+        Ok(device.free_memory()?.min(self.max_memory.unwrap_or(u64::MAX)))
+    }
+    /// Progress as `--quiet` and `--progress` ask for.
+    pub fn progress(&self) -> Progress {
+        Progress::new(match (self.quiet, self.progress) {
+            (true, _) => Mode::Quiet,
+            (false, None) => Mode::Bar,
+            (false, Some(Lines::Plain)) => Mode::Plain,
+            (false, Some(Lines::Json)) => Mode::Json,
+        })
+    }
+    /// Refuses combinations that can be told before anything is opened.
+    pub fn check(&self) -> Result<()> {
+        if let (Some(adapter), true) = (&self.adapter, self.backend != Backend::Wgpu) {
+            return Err(Error::flag("--adapter", adapter, "--backend wgpu beside it"));
+        }
+        match &self.shard {
+            Some(s) if s.count > 1 => {
+                Err(Error::flag("--shard", format!("{}/{}", s.index, s.count), "no more than one part in this build"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `--shard I/N`: part `index` of `count`, counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    pub index: usize,
+    pub count: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(i, n)| Some(Self { index: i.parse().ok()?, count: n.parse().ok()? }));
+        parts.filter(|s| s.index < s.count).ok_or_else(|| "expected I/N with I from 0 to N - 1, as in 0/4".into())
+    }
+}
+
+/// Bytes, as a whole number with an optional suffix K, M or G (powers of 1024).
+pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+    let units = [('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30)];
+    let unit = units.iter().find(|(suffix, _)| text.ends_with(suffix.to_ascii_lowercase()) || text.ends_with(*suffix));
+    let (digits, factor) = unit.map_or((text, 1), |(_, factor)| (&text[..text.len() - 1], *factor));
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    bytes
+        .filter(|n| *n > 0)
+        .ok_or_else(|| "expected a positive whole number of bytes, or one with suffix K, M or G, as in 12G".into())
+}
+
+/// A finite number that is not negative.
+pub fn parse_non_negative(text: &str) -> std::result::Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    number.filter(|x| x.is_finite() && *x >= 0.0).ok_or_else(|| "expected a number from 0 up, as in 1e-10".into())
+}
+
+/// Layers by their number: `0..6` (half-open), `0,3,5`, or both mixed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers(Vec<Range<usize>>);
+
+impl FromStr for Layers {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let part = |p: &str| match p.split_once("..") {
+            Some((from, to)) => Some(from.parse().ok()?..to.parse().ok()?),
+            None => p.parse::<usize>().ok().and_then(|i| Some(i..i.checked_add(1)?)),
+        };
+        let ranges: Option<Vec<_>> = text.split(',').map(|p| part(p).filter(|r| !r.is_empty())).collect();
+        ranges.map(Self).ok_or_else(|| "expected layer numbers, as in 0..6 (without 6) or 0,3,5".into())
+    }
+}
+
+impl Layers {
+    /// The layers in rising order, each once. `count` layers exist; `flag` is named if one is beyond.
+    pub fn resolve(&self, flag: &str, count: usize) -> Result<Vec<usize>> {
+        if let Some(beyond) = self.0.iter().map(|r| r.end).max().filter(|&end| end > count) {
+            return Err(Error::flag(
+                flag,
+                format!("layer {}", beyond - 1),
+                format!("layers below {count}, as many as the model has"),
+            ));
+        }
+        let mut layers: Vec<usize> = self.0.iter().cloned().flatten().collect();
+        layers.sort_unstable();
+        layers.dedup();
+        Ok(layers)
+    }
+}
+
+/// The name that is typed for a value of a flag.
+pub fn typed<E: ValueEnum>(value: E) -> String {
+    value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_string())
+}
+
+/// Refuses a name that is listed twice.
+pub fn check_unique(flag: &str, names: &[String]) -> Result<()> {
+    let twice = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n));
+    twice.map_or(Ok(()), |(_, n)| Err(Error::flag(flag, format!("{n} twice"), "each name once")))
+}
+
+/// Writes to stdout. A reader that has left (`| head`) ends the output, not the program.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io(Path::new("standard output"), "writing", e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tests::lib_args;
+
+    #[test]
+    fn bytes_take_suffixes_and_refuse_overflow() {
+        assert_eq!([parse_bytes("17"), parse_bytes("2K"), parse_bytes("3m")], [Ok(17), Ok(2048), Ok(3 << 20)]);
+        assert_eq!(parse_bytes("12G"), Ok(12 << 30));
+        for bad in ["", "G", "0", "-1", "1.5G", "12T", "99999999999G", "1é"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn layers_are_ranges_or_lists() {
+        let layers = |s: &str| s.parse::<Layers>().and_then(|l| l.resolve("--layers", 6).map_err(|e| e.to_string()));
+        assert_eq!(layers("0..6"), Ok(vec![0, 1, 2, 3, 4, 5]));
+        assert_eq!(layers("5,0..2,1"), Ok(vec![0, 1, 5]));
+        assert_eq!(layers("2..7"), Err("--layers: found layer 6; expected layers below 6, as many as the model has".into()));
+        let (largest, bad) = (format!("0..{}", usize::MAX), usize::MAX.to_string());
+        assert!(layers(&largest).unwrap_err().contains("layers below 6"));
+        for bad in ["", "3..3", "4..2", "1,,2", "-1", "a", "1..", bad.as_str()] {
+            assert!(bad.parse::<Layers>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn illegal_common_flags_are_named() {
+        let lib_args = |flags: &str| lib_args(&format!("--data D {flags}"));
+        let refusal = |flags: &str| lib_args(flags).unwrap_err();
+        assert_eq!(refusal("--adapter llvmpipe"), "--adapter: found llvmpipe; expected --backend wgpu beside it");
+        assert!(lib_args("--adapter llvmpipe --backend wgpu").is_ok());
+        assert_eq!(refusal("--shard 1/4"), "--shard: found 1/4; expected no more than one part in this build");
+        assert!(lib_args("--shard 0/1").is_ok());
+        let values = [
+            "--shard 4/4",
+            "--batch 0",
+            "--threads 0",
+            "--max-memory lots",
+            "--dtype f16",
+            "--backend gpu",
+            "--seed -1",
+            "--progress bar",
+        ];
+        for flags in values {
+            assert!(refusal(flags).starts_with("usage: "), "{flags}");
+        }
+    }
+
+    #[test]
+    fn the_device_and_dtype_follow_the_flags() {
+        let common = |flags: &str| lib_args(&format!("--data D {flags}")).unwrap().common;
+        let cpu = common("--threads 1").device().unwrap();
+        assert_eq!(cpu.lanes(), 1);
+        assert_eq!(common("").dtype(&cpu, DType::F64).unwrap(), DType::F64);
+        assert_eq!(common("--dtype f32").dtype(&cpu, DType::F64).unwrap(), DType::F32);
+        let error = common("--dtype bf16").dtype(&cpu, DType::F64).unwrap_err().to_string();
+        assert!(error.contains("bf16") && error.contains("the cpu backend computes in f64 or f32"), "{error}");
+        assert!(common("--backend cuda").device().unwrap_err().to_string().starts_with("backend cuda:"));
+        assert_eq!(common("--max-memory 2K").memory_limit(&cpu).unwrap(), 2048);
+    }
+}

@@ -1,0 +1,225 @@
+//! Progress of long work: a bar for people at a terminal, lines for logs, JSON lines for programs.
+//! Everything goes to stderr, so that stdout holds results alone.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The time between two lines of a stage.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all; times are still taken.
+    Quiet,
+    /// A bar with rate and time left.
+    Bar,
+    /// Lines of text.
+    Plain,
+    /// Lines of JSON: `{"stage","done","total","rate","eta_seconds"}`.
+    Json,
+}
+
+/// Shows the stages of a run and keeps their times.
+pub struct Progress {
+    mode: Mode,
+    sink: Mutex<Box<dyn Write + Send>>,
+    times: Mutex<Vec<(String, f64)>>,
+}
+
+impl Progress {
+    /// Progress on stderr. A bar needs a terminal; elsewhere [`Mode::Bar`] gives lines of text.
+    pub fn new(mode: Mode) -> Self {
+        let mode = if mode == Mode::Bar && !std::io::stderr().is_terminal() { Mode::Plain } else { mode };
+        Self::to(mode, Box::new(std::io::stderr()))
+    }
+    fn to(mode: Mode, sink: Box<dyn Write + Send>) -> Self {
+        Self { mode, sink: Mutex::new(sink), times: Mutex::default() }
+    }
+    /// Starts a stage of `total` items; `unit` names them in the plural. A `total` of 0 means that
+    /// their number is not known.
+    pub fn stage(&self, name: &str, total: u64, unit: &str) -> Stage<'_> {
+        let bar = (self.mode == Mode::Bar).then(|| bar(name, total, unit));
+        let (done, printed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Stage { progress: self, name: name.into(), total, unit: unit.into(), start: Instant::now(), done, printed, bar }
+    }
+    /// Seconds of wall time of each finished stage, in the order in which they finished.
+    pub fn times(&self) -> Vec<(String, f64)> {
+        unpoisoned(&self.times).clone()
+    }
+    fn print(&self, line: &str) {
+        // A closed stderr must not stop the work: its results go to files.
+        let _ = writeln!(unpoisoned(&self.sink), "{line}");
+    }
+}
+
+/// A list of lines stays usable after a thread that held it has panicked.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bar(name: &str, total: u64, unit: &str) -> ProgressBar {
+    let template = format!("{{prefix}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr())
+        .with_style(style)
+        .with_prefix(name.to_string())
+}
+
+/// A stage of a run, done when it is dropped. Any thread may add to it.
+pub struct Stage<'a> {
+    progress: &'a Progress,
+    name: String,
+    total: u64,
+    unit: String,
+    start: Instant,
+    done: AtomicU64,
+    /// Milliseconds from the start to the last line.
+    printed: AtomicU64,
+    bar: Option<ProgressBar>,
+}
+
+impl Stage<'_> {
+    /// Counts `n` more items as done.
+    pub fn add(&self, n: u64) {
+        let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
+        if let Some(bar) = &self.bar {
+            bar.inc(n);
+            return;
+        }
+        let elapsed = self.start.elapsed();
+        let (now, last) = (elapsed.as_millis() as u64, self.printed.load(Ordering::Relaxed));
+        // Only the thread that moves the mark prints: one line an interval, whoever comes first.
+        let is_due = now >= last + INTERVAL.as_millis() as u64;
+        if is_due && self.printed.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.report(done, elapsed);
+        }
+    }
+    /// Ends the stage: records its time and reports it once more.
+    pub fn finish(self) {}
+    fn report(&self, done: u64, elapsed: Duration) {
+        match self.progress.mode {
+            Mode::Plain | Mode::Bar => self.progress.print(&plain_line(&self.name, &self.unit, done, self.total, elapsed)),
+            Mode::Json => self.progress.print(&json_line(&self.name, done, self.total, elapsed)),
+            Mode::Quiet => {}
+        }
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        let elapsed = self.start.elapsed();
+        if let Some(bar) = &self.bar {
+            // The line that stays behind is the one that a log would show.
+            bar.finish_and_clear();
+        }
+        self.report(self.done.load(Ordering::Relaxed), elapsed);
+        unpoisoned(&self.progress.times).push((self.name.clone(), elapsed.as_secs_f64()));
+    }
+}
+
+/// Items a second, and the seconds that the rest takes at that rate, where both can be told.
+fn rate_and_eta(done: u64, total: u64, elapsed: Duration) -> (f64, Option<f64>) {
+    let rate = if elapsed.is_zero() { 0.0 } else { done as f64 / elapsed.as_secs_f64() };
+    let eta = (rate > 0.0 && total > 0).then(|| total.saturating_sub(done) as f64 / rate);
+    (rate, eta)
+}
+
+fn plain_line(name: &str, unit: &str, done: u64, total: u64, elapsed: Duration) -> String {
+    let (rate, eta) = rate_and_eta(done, total, elapsed);
+    let of = if total > 0 { format!("/{total}") } else { String::new() };
+    let left = eta.map_or(String::new(), |s| format!(", {s:.0} s left"));
+    format!("{name}: {done}{of} {unit}, {rate:.1}/s{left}")
+}
+
+fn json_line(name: &str, done: u64, total: u64, elapsed: Duration) -> String {
+    let (rate, eta) = rate_and_eta(done, total, elapsed);
+    serde_json::json!({"stage": name, "done": done, "total": total, "rate": rate, "eta_seconds": eta}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    #[test]
+    fn json_lines_parse_and_count_every_thread() {
+        let lines = Lines::default();
+        let progress = Progress::to(Mode::Json, Box::new(lines.clone()));
+        let stage = progress.stage("grams", 400, "samples");
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| (0..100).for_each(|_| stage.add(1)));
+            }
+        });
+        stage.finish();
+        let text = lines.text();
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            (last["stage"].as_str(), last["done"].as_u64(), last["total"].as_u64()),
+            (Some("grams"), Some(400), Some(400))
+        );
+        assert_eq!(last["eta_seconds"].as_f64(), Some(0.0));
+        assert!(last["rate"].as_f64().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn a_fast_stage_prints_one_line_and_a_slow_one_a_line_a_second() {
+        let lines = Lines::default();
+        let progress = Progress::to(Mode::Plain, Box::new(lines.clone()));
+        let stage = progress.stage("edges", 1000, "blocks");
+        (0..1000).for_each(|_| stage.add(1));
+        assert_eq!(lines.text(), "");
+        drop(stage);
+        assert_eq!(lines.text().lines().count(), 1);
+        let mut stage = progress.stage("edges", 1000, "blocks");
+        stage.start -= Duration::from_millis(1500);
+        (0..1000).for_each(|_| stage.add(1));
+        assert_eq!(lines.text().lines().count(), 2);
+    }
+
+    #[test]
+    fn lines_hold_rate_and_time_left() {
+        let four = Duration::from_secs(4);
+        assert_eq!(plain_line("grams", "samples", 8, 20, four), "grams: 8/20 samples, 2.0/s, 6 s left");
+        assert_eq!(plain_line("grams", "samples", 8, 0, four), "grams: 8 samples, 2.0/s");
+        assert_eq!(json_line("a\"b", 0, 5, four), r#"{"stage":"a\"b","done":0,"total":5,"rate":0.0,"eta_seconds":null}"#);
+        assert_eq!(json_line("a", 8, 20, Duration::ZERO), r#"{"stage":"a","done":8,"total":20,"rate":0.0,"eta_seconds":null}"#);
+    }
+
+    #[test]
+    fn keeps_times_in_order_and_is_quiet_when_asked() {
+        let lines = Lines::default();
+        let progress = Progress::to(Mode::Quiet, Box::new(lines.clone()));
+        let outer = progress.stage("outer", 1, "runs");
+        drop(progress.stage("inner", 1, "runs"));
+        outer.finish();
+        let names: Vec<String> = progress.times().into_iter().map(|(n, _)| n).collect();
+        assert_eq!(names, ["inner", "outer"]);
+        assert!(progress.times().iter().all(|(_, s)| *s >= 0.0));
+        assert_eq!(lines.text(), "");
+    }
+}
