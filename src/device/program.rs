@@ -51,6 +51,17 @@ impl<L> Builder<L> {
     pub fn push(&mut self, launch: L) {
         self.program.launches.push(launch);
     }
+    /// Number of launches so far.
+    pub fn len(&self) -> usize {
+        self.program.launches.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Takes the launches from `start` on out again, to nest them.
+    pub fn split_off(&mut self, start: usize) -> Vec<L> {
+        self.program.launches.split_off(start)
+    }
     pub fn finish(self) -> Program<L> {
         self.program
     }

@@ -1,0 +1,527 @@
+//! LIB, the Local Interaction Basis: bases of node layers and the interaction graph between them
+//! (`lib.md` 1.1).
+//!
+//! One pass gathers means, Gram matrices and the data-only moments of all sections. The bases
+//! follow from the last node layer to the first: dense algebra, and one more pass for a section
+//! whose moments need the next basis. A last pass sums the edges.
+
+pub mod ablation;
+pub mod closed;
+pub mod edges;
+pub mod host;
+pub mod jvp;
+pub mod plan;
+pub mod quadrature;
+pub mod rotation;
+pub mod schedule;
+pub mod store;
+pub mod stream;
+
+use faer::Mat;
+use rayon::prelude::*;
+
+use self::closed::Nodes;
+use self::edges::Ends;
+use self::plan::{Node, Section};
+use self::rotation::{Basis, Moments, Pca, PcaOptions, Threshold};
+use self::stream::{Pass, Read, Runner, Sum};
+use crate::data::DataSet;
+use crate::device::{Builder, DType, Device, Tensor};
+use crate::error::{Error, Result};
+use crate::manifest::Road;
+use crate::model::Model;
+use crate::model::chain::Chain;
+use crate::model::forward::{Batch, Taps, Value, forward};
+use crate::model::sections::Network;
+use crate::ops::{Launch, copy, gram};
+
+/// Which basis (`lib.md` 1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BasisKind {
+    /// The paper's LIB.
+    Jacobian,
+    /// Eigenvectors of the centred Gram matrix.
+    Pca,
+    /// Eigenvectors of the raw Gram matrix.
+    Svd,
+    /// The coordinates themselves.
+    Neuron,
+    OneMinusZero,
+    OneMinusAlphaSquared,
+}
+
+/// Which edges (`lib.md` 1.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdgeKind {
+    Squared,
+    Functional,
+    None,
+}
+
+/// Which road to M' and the edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The closed form wherever it is exact.
+    Auto,
+    /// The closed form, or an error where there is none.
+    Moments,
+    /// Batched Jacobian products everywhere.
+    Jvp,
+}
+
+/// Everything that decides the numbers of a graph, beside model and data.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub node_layers: Vec<String>,
+    pub basis: BasisKind,
+    pub edges: EdgeKind,
+    pub sources_pos: Option<usize>,
+    pub sources_hidden: Option<usize>,
+    pub sources_edges: Option<usize>,
+    /// Quadrature points of each node layer.
+    pub quadrature: Vec<Nodes>,
+    pub threshold: Threshold,
+    pub rotate_final: bool,
+    pub centre: bool,
+    pub isolate_variance: bool,
+    /// Naive gradient flow: Jacobians to the last node layer.
+    pub ngf: bool,
+    pub method: Method,
+    pub seed: u64,
+}
+
+/// A node layer of the graph.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    pub node: Node,
+    /// Absent for an unrotated last layer.
+    pub moments: Option<Moments>,
+    pub basis: Option<Basis>,
+}
+
+impl Layer {
+    /// Number of features.
+    pub fn k(&self) -> usize {
+        self.basis.as_ref().map_or(self.node.width(), Basis::k)
+    }
+}
+
+/// The interaction graph.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub layers: Vec<Layer>,
+    /// Between layer i and i + 1: `[k_out, k_in]`.
+    pub edges: Vec<Mat<f64>>,
+    /// Whether Gram matrices are centred.
+    pub centred: bool,
+    pub roads: Vec<Road>,
+}
+
+/// Model, data and options of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    pub model: &'a Model,
+    pub data: &'a DataSet,
+    /// Other data for means and Gram matrices.
+    pub gram_data: Option<&'a DataSet>,
+    pub options: &'a Options,
+}
+
+/// The plan of a run, made before any data is touched.
+#[derive(Debug)]
+struct Plan<'a> {
+    problem: Problem<'a>,
+    net: Network,
+    nodes: Vec<Node>,
+    sections: Vec<Section>,
+    dtype: DType,
+    /// Whether features are centred: pca always, svd and neuron never.
+    centre: bool,
+}
+
+/// Sums of one pass over the graph data.
+struct Gathered {
+    moments: Vec<Option<Moments>>,
+    /// By section: sums of the data-only closed forms.
+    sections: Vec<Vec<Vec<f64>>>,
+}
+
+/// Computes bases and edges.
+pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
+    let Device::Cpu(cpu) = runner.device;
+    let plan = Plan::new(problem)?;
+    let (roads, closed) = plan.roads()?;
+    let gathered = plan.gather(runner, problem.data, &closed, "moments")?;
+    let gram = match problem.gram_data {
+        Some(data) => plan.gather(runner, data, &[], "grams")?.moments,
+        None => gathered.moments.clone(),
+    };
+    let stage = runner.progress.stage("bases", plan.nodes.len() as u64, "layers");
+    let pcas: Vec<Option<Pca>> = cpu.install(|| {
+        let one = |(node, m): (&Node, &Option<Moments>)| m.as_ref().map(|m| plan.pca(node, m)).transpose();
+        plan.nodes.par_iter().zip(&gram).map(one).collect::<Result<_>>()
+    })?;
+    let mut bases: Vec<Option<Basis>> = vec![None; plan.nodes.len()];
+    for l in (0..plan.nodes.len()).rev() {
+        bases[l] = plan.basis(l, &pcas, &gram, &bases, &gathered, &closed, runner)?;
+        stage.add(1);
+    }
+    stage.finish();
+    let edges = plan.edges(&bases, &gathered, &closed, runner)?;
+    let layers = plan.nodes.iter().zip(gram).zip(bases).map(|((node, moments), basis)| Layer { node: node.clone(), moments, basis });
+    Ok(Graph { layers: layers.collect(), edges, centred: plan.centre, roads })
+}
+
+/// Emits the model's input for a block and what the first modules make of it.
+pub fn start(b: &mut Builder<Launch>, model: &Model, net: &Network, batch: Batch, until: usize) -> Result<(stream::Input, Taps)> {
+    let (input, first) = model.input(b, batch);
+    let taps = forward(b, net, first, batch, until)?;
+    Ok((input, taps))
+}
+
+/// The values of a tuple side by side, `[n, values]`.
+fn values(b: &mut Builder<Launch>, tuple: &[Value]) -> crate::device::View {
+    if let [one] = tuple {
+        return one.view;
+    }
+    let y = b.matrix(tuple[0].view.rows, tuple.iter().map(|v| v.view.cols).sum());
+    let mut at = 0;
+    for v in tuple {
+        b.push(Launch::Copy(copy::Args::new(v.view, y.columns(at, v.view.cols))));
+        at += v.view.cols;
+    }
+    y
+}
+
+impl<'a> Plan<'a> {
+    fn new(problem: Problem<'a>) -> Result<Self> {
+        let (o, model) = (problem.options, problem.model);
+        let net = model.network(true)?;
+        let dtype = model.dtype();
+        let nodes = plan::nodes(&net, &o.node_layers, matches!(model, Model::Mlp(_)))?;
+        let next = |l: usize| if o.ngf { nodes.len() - 1 } else { l + 1 };
+        let mut sections: Vec<Section> = (0..nodes.len() - 1).map(|l| Section::new(&net, &nodes[l], &nodes[l + 1], dtype)).collect();
+        if o.ngf {
+            // The bases look at the last node layer, the edges at the next one.
+            sections.extend((0..nodes.len() - 1).map(|l| Section::new(&net, &nodes[l], &nodes[next(l)], dtype)));
+        }
+        let centre = match o.basis {
+            BasisKind::Pca => true,
+            BasisKind::Svd | BasisKind::Neuron => false,
+            _ => o.centre,
+        };
+        Ok(Self { problem, net, nodes, sections, dtype, centre })
+    }
+
+    fn options(&self) -> &Options {
+        self.problem.options
+    }
+
+    /// The section that the basis of layer `l` looks through.
+    fn basis_section(&self, l: usize) -> usize {
+        if self.options().ngf { self.nodes.len() - 1 + l } else { l }
+    }
+
+    fn uses_jacobians(&self) -> bool {
+        !matches!(self.options().basis, BasisKind::Pca | BasisKind::Svd | BasisKind::Neuron)
+    }
+
+    /// Which sections take the closed form to M', which to the edges, and why.
+    fn roads(&self) -> Result<(Vec<Road>, Vec<(bool, bool)>)> {
+        let o = self.options();
+        let (mut roads, mut closed) = (Vec::new(), vec![(false, false); self.sections.len()]);
+        let layers = self.nodes.len() - 1;
+        for (i, section) in self.sections.iter().enumerate() {
+            let wants_basis = self.uses_jacobians() && (!o.ngf || i >= layers);
+            let wants_edges = o.edges != EdgeKind::None && i < layers;
+            let general = |what: &str| -> Option<String> {
+                if o.method == Method::Jvp {
+                    return Some("--method jvp".into());
+                }
+                match (what, &section.closed) {
+                    (_, Err(why)) => Some(why.clone()),
+                    ("basis", _) if o.basis != BasisKind::Jacobian => Some("the older formulas have no closed form".into()),
+                    ("basis", _) if o.sources_pos.or(o.sources_hidden).is_some() => Some("stochastic sources".into()),
+                    ("edges", _) if o.edges == EdgeKind::Functional => Some("functional edges have no closed form".into()),
+                    ("edges", _) if o.sources_edges.is_some() => Some("stochastic sources".into()),
+                    _ => None,
+                }
+            };
+            for (what, wanted) in [("basis", wants_basis), ("edges", wants_edges)] {
+                if !wanted {
+                    continue;
+                }
+                let why = general(what);
+                if let (Method::Moments, Some(why)) = (o.method, &why) {
+                    let found = format!("moments for section {}, where {why}", section.name());
+                    return Err(Error::flag("--method", found, "auto or jvp"));
+                }
+                let flag = if what == "basis" { &mut closed[i].0 } else { &mut closed[i].1 };
+                *flag = why.is_none();
+                let (road, why) = match why {
+                    Some(why) => ("jvp", why),
+                    None => ("closed form", self.closed_reason(section)),
+                };
+                roads.push(Road { section: format!("{} ({what})", section.name()), road: road.into(), why });
+            }
+        }
+        Ok((roads, closed))
+    }
+
+    fn closed_reason(&self, section: &Section) -> String {
+        section.closed.as_ref().map_or_else(Clone::clone, |c| {
+            let name = format!("{:?}", c.core);
+            let name = name.split(|ch: char| !ch.is_alphanumeric()).next().unwrap_or_default().to_lowercase();
+            let data = if c.is_data_only() { "exact, from moments of one pass" } else { "exact, one pass once the next basis is known" };
+            format!("{name}: {data}")
+        })
+    }
+
+    /// Means, Gram matrices and data-only moments of all layers, in one pass.
+    fn gather(&self, runner: &Runner, data: &DataSet, closed: &[(bool, bool)], name: &str) -> Result<Gathered> {
+        let last = self.nodes.len() - 1;
+        let rotated = |l: usize| l < last || self.options().rotate_final;
+        let until = self.nodes.iter().enumerate().filter(|(l, _)| rotated(*l)).map(|(_, n)| n.module).max().unwrap_or(0);
+        // A section's moments are read inside it: the pass runs to the end of the last one.
+        let reach = |(i, c): (usize, &(bool, bool))| if c.0 { self.sections[i].to.module } else { 0 };
+        let until = closed.iter().enumerate().map(reach).fold(until, usize::max);
+        let wanted = |i: usize| closed.get(i).is_some_and(|c| c.0) && self.sections[i].closed.as_ref().is_ok_and(|c| c.is_data_only());
+        let build = |batch: Batch| {
+            let mut b = Builder::new(self.dtype);
+            let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, until)?;
+            let mut reads = Vec::new();
+            for (l, node) in self.nodes.iter().enumerate().filter(|(l, _)| rotated(*l)) {
+                let x = values(&mut b, &taps.tuples[node.module]);
+                let (mean, m2) = (b.matrix(1, x.cols), b.matrix(x.cols, x.cols));
+                b.push(Launch::Gram(gram::Args { x, mean, m2 }));
+                reads.push((Slot::Layer(l), Read::Centred { rows: x.rows, mean, m2 }));
+            }
+            for (i, section) in self.sections.iter().enumerate().filter(|(i, _)| wanted(*i)) {
+                let nodes = self.quadrature(&section.from);
+                for read in self.emit_closed(&mut b, section, nodes, &taps, batch, None)? {
+                    reads.push((Slot::Section(i), read));
+                }
+            }
+            Ok((input, b.finish(), reads))
+        };
+        let slots: Vec<Slot> = build(Batch { samples: 1, positions: data.samples.positions() })?.2.into_iter().map(|r| r.0).collect();
+        let sums = stream::run(runner, name, data, |batch| {
+            let (input, program, reads) = build(batch)?;
+            Ok(Pass { program, input, reads: reads.into_iter().map(|r| r.1).collect(), first: None, labels: None })
+        })?;
+        let mut out = Gathered { moments: vec![None; self.nodes.len()], sections: vec![Vec::new(); self.sections.len()] };
+        for (slot, sum) in slots.into_iter().zip(sums) {
+            match (slot, sum) {
+                (Slot::Layer(l), Sum::Centred { n, mean, m2 }) => {
+                    finite(&m2, &format!("the Gram matrix of node layer {}", self.nodes[l].name))?;
+                    out.moments[l] = Some(Moments { n, mean, m2 });
+                }
+                (Slot::Section(i), Sum::Add(x)) => {
+                    finite(&x, &format!("the moments of section {}", self.sections[i].name()))?;
+                    out.sections[i].push(x);
+                }
+                _ => unreachable!("layers have centred sums, sections plain ones"),
+            }
+        }
+        Ok(out)
+    }
+
+    fn emit_closed(&self, b: &mut Builder<Launch>, section: &Section, nodes: &Nodes, taps: &Taps, batch: Batch, a: Option<&Mat<f64>>) -> Result<Vec<Read>> {
+        let closed = section.closed.as_ref().map_err(|why| Error::shape("moments", why.clone(), "a closed form"))?;
+        let Some(at) = closed.at else { return Ok(Vec::new()) };
+        closed::emit(b, closed, nodes, &taps.atoms[&section.places[at]], batch, a)
+    }
+
+    fn quadrature(&self, node: &Node) -> &Nodes {
+        let l = self.nodes.iter().position(|n| n.name == node.name).unwrap_or(0);
+        &self.options().quadrature[l]
+    }
+
+    fn pca(&self, node: &Node, m: &Moments) -> Result<Pca> {
+        let o = self.options();
+        rotation::pca(node, m, PcaOptions { centre: self.centre, isolate_variance: o.isolate_variance, threshold: o.threshold })
+    }
+
+    /// Tokens at a node layer.
+    fn tokens(&self, node: &Node) -> f64 {
+        let s = &self.problem.data.samples;
+        (s.count() * if node.last_only { 1 } else { s.positions() }) as f64
+    }
+
+    /// The basis of layer `l`, those behind it being known.
+    #[allow(clippy::too_many_arguments)]
+    fn basis(&self, l: usize, pcas: &[Option<Pca>], gram: &[Option<Moments>], bases: &[Option<Basis>], gathered: &Gathered, closed: &[(bool, bool)], runner: &Runner) -> Result<Option<Basis>> {
+        let o = self.options();
+        let (Some(pca), Some(moments)) = (&pcas[l], &gram[l]) else { return Ok(None) };
+        let last = self.nodes.len() - 1;
+        if o.basis == BasisKind::Neuron {
+            return Ok(Some(Basis::neuron(&self.nodes[l], moments)));
+        }
+        if l == last || !self.uses_jacobians() {
+            return Ok(Some(Basis::from_pca(pca)));
+        }
+        let next = if o.ngf { last } else { l + 1 };
+        let i = self.basis_section(l);
+        let d_out = self.nodes[next].width();
+        let a = bases[next].as_ref().map_or_else(|| Mat::identity(d_out, d_out), Basis::a);
+        let section = &self.sections[i];
+        let (m, lambda) = if closed[i].0 {
+            (self.closed_m(i, &a, gathered, runner)?, None)
+        } else {
+            self.jvp_m(section, bases[next].as_ref(), &a, runner)?
+        };
+        if (0..m.ncols()).any(|j| (0..m.nrows()).any(|r| !m[(r, j)].is_finite())) {
+            return Err(Error::numeric(format!("section {}", section.name()), "a matrix M' that is not finite", "finite activations and weights"));
+        }
+        let (m, threshold) = (host::symmetrise(&m), o.threshold);
+        rotation::jacobian(&self.nodes[l], pca, &m, lambda.as_ref(), threshold).map(Some)
+    }
+
+    /// M' by the closed form; one more pass where A had to be known first.
+    fn closed_m(&self, i: usize, a: &Mat<f64>, gathered: &Gathered, runner: &Runner) -> Result<Mat<f64>> {
+        let section = &self.sections[i];
+        let closed = section.closed.as_ref().map_err(|why| Error::shape("moments", why.clone(), "a closed form"))?;
+        let nodes = self.quadrature(&section.from);
+        let mut sums = gathered.sections[i].clone();
+        if !closed.is_data_only() {
+            let (module, _) = section.places[closed.at.unwrap_or(0)];
+            let name = format!("moments {}", section.from.name);
+            let found = stream::run(runner, &name, self.problem.data, |batch| {
+                let mut b = Builder::new(self.dtype);
+                let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, module + 1)?;
+                let reads = self.emit_closed(&mut b, section, nodes, &taps, batch, Some(a))?;
+                Ok(Pass { program: b.finish(), input, reads, first: None, labels: None })
+            })?;
+            sums = plain(found);
+        }
+        Ok(closed.phi(a, &sums, nodes, self.tokens(&section.from), self.tokens(&section.to)))
+    }
+
+    /// M' (and L' of the older formulas) by batched Jacobian products.
+    fn jvp_m(&self, section: &Section, next: Option<&Basis>, a: &Mat<f64>, runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
+        let o = self.options();
+        let nodes = self.quadrature(&section.from);
+        let chain = Chain::new(&section.stages, &section.from.members, self.dtype);
+        let c_t: Option<Tensor> = next.map(|b| host::tensor(self.dtype, b.c.transpose()));
+        let a = host::tensor(self.dtype, a.as_ref());
+        let formula = match o.basis {
+            BasisKind::OneMinusZero => jvp::Formula::OneMinusZero { a },
+            BasisKind::OneMinusAlphaSquared => jvp::Formula::OneMinusAlphaSquared { a },
+            _ => {
+                let seed = self.seed(section, 0);
+                jvp::Formula::Jacobian { sources_pos: o.sources_pos, sources_hidden: o.sources_hidden, seed }
+            }
+        };
+        let mixes = section.mixes_positions();
+        let sums = stream::run(runner, &format!("jacobians {}", section.from.name), self.problem.data, |batch| {
+            let mut b = Builder::new(self.dtype);
+            let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, section.from.module)?;
+            let f = edges::whole_rows(&mut b, &taps.tuples[section.from.module]);
+            let first = b.ints(1);
+            let batch = Batch { samples: batch.samples, positions: f.rows / batch.samples };
+            let reads = jvp::emit(&mut b, &chain, &formula, nodes, f, batch, c_t.as_ref(), mixes, first);
+            Ok(Pass { program: b.finish(), input, reads, first: Some(first), labels: None })
+        })?;
+        let sums = plain(sums);
+        let overcount = match formula {
+            jvp::Formula::Jacobian { sources_pos, sources_hidden, .. } => jvp::overcount(sources_pos, sources_hidden, mixes),
+            _ => 1.0,
+        };
+        let (d, scale) = (section.from.width(), 1.0 / (self.tokens(&section.from) * overcount));
+        let scaled = |m: Mat<f64>| Mat::from_fn(d, d, |i, j| scale * m[(i, j)]);
+        Ok((scaled(host::from_lower(d, &sums[0])), sums.get(1).map(|l| scaled(host::from_rows(d, d, l)))))
+    }
+
+    /// A seed of its own for each section and use.
+    fn seed(&self, section: &Section, salt: u64) -> u64 {
+        crate::ops::probes::splitmix(self.options().seed ^ (section.from.module as u64) << 32 ^ salt)
+    }
+
+    /// Edges of all sections, in one pass for those that need data.
+    fn edges(&self, bases: &[Option<Basis>], gathered: &Gathered, closed: &[(bool, bool)], runner: &Runner) -> Result<Vec<Mat<f64>>> {
+        let o = self.options();
+        if o.edges == EdgeKind::None {
+            return Ok(Vec::new());
+        }
+        let layers = self.nodes.len() - 1;
+        let ends = |i: usize| -> Result<Ends> {
+            let from = bases[i].as_ref().ok_or_else(|| Error::shape("edges", "an unrotated node layer", "a basis"))?;
+            Ok(Ends { from, to: bases[i + 1].as_ref(), d_out: self.nodes[i + 1].width(), nodes: self.quadrature(&self.nodes[i]) })
+        };
+        let is_linear = |i: usize| closed[i].1 && self.sections[i].closed.as_ref().is_ok_and(|c| c.at.is_none());
+        let streamed: Vec<usize> = (0..layers).filter(|&i| !is_linear(i)).collect();
+        let formula = |i: usize| match (o.edges, o.sources_edges) {
+            (EdgeKind::Functional, _) => edges::Formula::Functional,
+            (_, Some(sources)) => edges::Formula::Stochastic { sources, seed: self.seed(&self.sections[i], 1) },
+            _ => edges::Formula::Squared,
+        };
+        let mut sums = Vec::new();
+        if !streamed.is_empty() {
+            let until = streamed.iter().map(|&i| self.nodes[i].module).max().unwrap_or(0);
+            sums = plain(stream::run(runner, "edges", self.problem.data, |batch| {
+                let mut b = Builder::new(self.dtype);
+                let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, until)?;
+                let first = b.ints(1);
+                let mut reads = Vec::new();
+                for &i in &streamed {
+                    let (section, ends) = (&self.sections[i], ends(i)?);
+                    let f_hat = edges::features(&mut b, &taps.tuples[section.from.module], ends.from);
+                    let batch = Batch { samples: batch.samples, positions: f_hat.rows / batch.samples };
+                    let out = match &section.closed {
+                        Ok(c) if closed[i].1 => edges::emit_closed(&mut b, c, &ends, f_hat, batch),
+                        _ => None,
+                    };
+                    let out = out.unwrap_or_else(|| {
+                        let chain = Chain::new(&section.stages, &section.from.members, self.dtype);
+                        edges::emit_general(&mut b, &chain, formula(i), &ends, f_hat, batch, first)
+                    });
+                    reads.push(Read::Add(out));
+                }
+                Ok(Pass { program: b.finish(), input, reads, first: Some(first), labels: None })
+            })?);
+        }
+        let mut result = Vec::new();
+        for i in 0..layers {
+            let ends = ends(i)?;
+            let e = match (&self.sections[i].closed, streamed.iter().position(|&s| s == i)) {
+                (Ok(c), None) => {
+                    let raw = gathered.moments[i].as_ref().map(|m| m.gram(&self.nodes[i], false));
+                    let raw = raw.ok_or_else(|| Error::shape("edges", "a node layer without moments", "its Gram matrix"))?;
+                    edges::linear_edges(c, &ends, &raw)
+                }
+                (_, Some(at)) => {
+                    let overcount = if closed[i].1 { 1.0 } else { edges::overcount(formula(i)) };
+                    let scale = 1.0 / (self.tokens(&self.nodes[i]) * overcount);
+                    let sum = host::from_rows(ends.k_out(), ends.from.k(), &sums[at]);
+                    Mat::from_fn(sum.nrows(), sum.ncols(), |r, c| scale * sum[(r, c)])
+                }
+                (Err(why), None) => return Err(Error::shape("edges", why.clone(), "a road")),
+            };
+            finite(&host::to_rows(e.as_ref()), &format!("the edges {}", self.sections[i].name()))?;
+            result.push(e);
+        }
+        Ok(result)
+    }
+}
+
+/// What a sum of the first pass belongs to.
+#[derive(Clone, Copy)]
+enum Slot {
+    Layer(usize),
+    Section(usize),
+}
+
+fn plain(sums: Vec<Sum>) -> Vec<Vec<f64>> {
+    let one = |s| match s {
+        Sum::Add(x) => x,
+        Sum::Centred { m2, .. } => m2,
+    };
+    sums.into_iter().map(one).collect()
+}
+
+fn finite(x: &[f64], place: &str) -> Result<()> {
+    match x.iter().find(|x| !x.is_finite()) {
+        Some(bad) => Err(Error::numeric(place, format!("the value {bad}"), "finite numbers (an activation has overflowed; try --dtype f64)")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! y = x W + s b, with an optional activation behind it: the GEMM of every linear map.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatRef, Par};
+
+use super::activation::Activation;
+use crate::device::memory::mat_mut;
+use crate::device::{Arena, Real, Tensor, View};
+use crate::error::{Error, Result};
+
+/// A block of a tensor: rows `row..row + rows`, columns `col..col + cols`.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    pub tensor: Tensor,
+    pub row: usize,
+    pub col: usize,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl Matrix {
+    /// The whole tensor.
+    pub fn whole(tensor: &Tensor) -> Self {
+        Self { row: 0, col: 0, rows: tensor.rows, cols: tensor.cols, tensor: tensor.clone() }
+    }
+    /// Columns `col..col + cols` of a tensor.
+    pub fn columns(tensor: &Tensor, col: usize, cols: usize) -> Self {
+        Self { col, cols, ..Self::whole(tensor) }
+    }
+    /// Rows `row..row + rows` of a tensor.
+    pub fn some_rows(tensor: &Tensor, row: usize, rows: usize) -> Self {
+        Self { row, rows, ..Self::whole(tensor) }
+    }
+    /// The block as a matrix of the program's dtype.
+    pub fn mat<T: Real>(&self) -> MatRef<'_, T> {
+        let t = &self.tensor;
+        MatRef::from_row_major_slice(t.slice::<T>(), t.rows, t.cols).submatrix(self.row, self.col, self.rows, self.cols)
+    }
+}
+
+/// y = act(x W + s b), or y += x W + s b; with `transpose`, W' in the place of W.
+#[derive(Clone, Debug)]
+pub struct Args {
+    /// `[n, d_in]`
+    pub x: View,
+    /// `[d_in, d_out]`, or `[d_out, d_in]` with `transpose`
+    pub w: Matrix,
+    pub transpose: bool,
+    /// `[1, d_out]`
+    pub bias: Option<Matrix>,
+    /// `[n, 1]`: the value of the constant coordinate that carries the bias; 1 where absent
+    pub bias_scale: Option<View>,
+    /// Applied elementwise last; not together with `accumulate`
+    pub act: Option<Activation>,
+    /// `[n, d_out]`: receives x W + s b before the activation
+    pub pre: Option<View>,
+    /// `[n, d_out]`
+    pub y: View,
+    pub accumulate: bool,
+}
+
+impl Args {
+    /// y = x W.
+    pub fn new(x: View, w: Matrix, y: View) -> Self {
+        Self { x, w, transpose: false, bias: None, bias_scale: None, act: None, pre: None, y, accumulate: false }
+    }
+    /// Checks the shapes.
+    pub fn check(&self) -> Result<()> {
+        let (d_in, d_out) = if self.transpose { (self.w.cols, self.w.rows) } else { (self.w.rows, self.w.cols) };
+        let ok = self.x.cols == d_in
+            && self.y.cols == d_out
+            && self.x.rows == self.y.rows
+            && self.bias.as_ref().is_none_or(|b| (b.rows, b.cols) == (1, d_out))
+            && self.bias_scale.is_none_or(|s| (s.rows, s.cols) == (self.x.rows, 1))
+            && self.pre.is_none_or(|p| (p.rows, p.cols) == (self.y.rows, d_out))
+            && !(self.accumulate && (self.act.is_some() || self.pre.is_some()));
+        if ok {
+            return Ok(());
+        }
+        Err(Error::shape(
+            "linear",
+            format!("x [{}, {}], y [{}, {}]", self.x.rows, self.x.cols, self.y.rows, self.y.cols),
+            format!("W [{d_in}, {d_out}] to fit between them"),
+        ))
+    }
+}
+
+/// Runs on one CPU thread.
+pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
+    let mut y = m.take(a.y.buffer);
+    let w = if a.transpose { a.w.mat::<T>().transpose() } else { a.w.mat::<T>() };
+    let accum = if a.accumulate { Accum::Add } else { Accum::Replace };
+    matmul(mat_mut(&mut y, &a.y), accum, m.mat(&a.x), w, T::ONE, Par::Seq);
+    if let Some(bias) = &a.bias {
+        let b: Vec<T> = (0..bias.cols).map(|j| bias.mat::<T>()[(0, j)]).collect();
+        for i in 0..a.y.rows {
+            let s = a.bias_scale.map_or(T::ONE, |v| m.row(&v, i)[0]);
+            for (y, b) in y[a.y.range(i)].iter_mut().zip(&b) {
+                *y += s * *b;
+            }
+        }
+    }
+    if let Some(pre) = a.pre {
+        let out = m.real_mut(pre.buffer);
+        for i in 0..a.y.rows {
+            out[pre.range(i)].copy_from_slice(&y[a.y.range(i)]);
+        }
+    }
+    if let Some(act) = a.act {
+        for i in 0..a.y.rows {
+            for y in &mut y[a.y.range(i)] {
+                *y = act.value(*y);
+            }
+        }
+    }
+    m.put(a.y.buffer, y);
+}
