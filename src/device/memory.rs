@@ -151,5 +151,24 @@ pub fn mat_mut<'a, T>(data: &'a mut [T], v: &View) -> faer::MatMut<'a, T> {
         return faer::MatMut::from_row_major_slice_mut(&mut [], v.rows, v.cols);
     }
     let end = v.offset + (v.rows - 1) * v.stride + v.cols;
-    faer::MatMut::from_row_major_slice_with_stride_mut(&mut data[v.offset..end], v.rows, v.cols, v.stride)
+    // faer 0.24.4 takes the stride of its row-major constructor for that of columns.
+    faer::MatMut::from_column_major_slice_with_stride_mut(&mut data[v.offset..end], v.cols, v.rows, v.stride).transpose_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutable_view_is_row_major_with_its_stride() {
+        let view = View { buffer: Buffer { slot: 0, len: 14 }, offset: 1, rows: 3, cols: 2, stride: 5 };
+        let mut data = vec![0.0; 14];
+        let mut m = mat_mut(&mut data, &view);
+        for i in 0..3 {
+            for j in 0..2 {
+                m[(i, j)] = (10 * i + j + 1) as f64;
+            }
+        }
+        assert_eq!(data, [0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 11.0, 12.0, 0.0, 0.0, 0.0, 21.0, 22.0, 0.0]);
+    }
 }
