@@ -1,0 +1,12 @@
+//! The fused operations that programs are made of: one file each, with its arguments, its CPU form
+//! and its tests.
+//!
+//! Activations are rows `[n, d]`. The tangents or cotangents of `R` probes are stacked probe-major:
+//! row `r * n + i` belongs to row `i` of the activations.
+
+pub mod activation;
+mod check;
+#[cfg(test)]
+mod fixture;
+mod outputs;
+mod rows;
