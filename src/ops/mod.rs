@@ -6,7 +6,10 @@
 
 pub mod activation;
 mod check;
+pub mod embed;
 #[cfg(test)]
 mod fixture;
+pub mod loss;
+pub mod norm;
 mod outputs;
 mod rows;
