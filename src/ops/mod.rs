@@ -5,6 +5,7 @@
 //! row `r * n + i` belongs to row `i` of the activations.
 
 pub mod activation;
+pub mod attention;
 mod check;
 pub mod embed;
 #[cfg(test)]
