@@ -3,10 +3,14 @@
 //! Layers of the crate, each using only those to its right:
 //! `cli -> basis, report -> model, data -> ops -> device`.
 
+pub mod basis;
 pub mod cli;
+pub mod data;
+pub mod demo;
 pub mod device;
 pub mod error;
 pub mod manifest;
+pub mod model;
 pub mod ops;
 pub mod progress;
 

@@ -29,16 +29,32 @@ pub struct Progress {
     mode: Mode,
     sink: Mutex<Box<dyn Write + Send>>,
     times: Mutex<Vec<(String, f64)>>,
+    /// The most bytes that the plan of any pass has asked for.
+    plan: AtomicU64,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Progress").field("mode", &self.mode).finish_non_exhaustive()
+    }
 }
 
 impl Progress {
+    /// Notes the bytes that a pass will hold.
+    pub fn note_plan(&self, bytes: u64) {
+        self.plan.fetch_max(bytes, Ordering::Relaxed);
+    }
+    /// The most bytes noted.
+    pub fn plan_bytes(&self) -> u64 {
+        self.plan.load(Ordering::Relaxed)
+    }
     /// Progress on stderr. A bar needs a terminal; elsewhere [`Mode::Bar`] gives lines of text.
     pub fn new(mode: Mode) -> Self {
         let mode = if mode == Mode::Bar && !std::io::stderr().is_terminal() { Mode::Plain } else { mode };
         Self::to(mode, Box::new(std::io::stderr()))
     }
     fn to(mode: Mode, sink: Box<dyn Write + Send>) -> Self {
-        Self { mode, sink: Mutex::new(sink), times: Mutex::default() }
+        Self { mode, sink: Mutex::new(sink), times: Mutex::default(), plan: AtomicU64::new(0) }
     }
     /// Starts a stage of `total` items; `unit` names them in the plural. A `total` of 0 means that
     /// their number is not known.

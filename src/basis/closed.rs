@@ -8,12 +8,12 @@ use faer::Mat;
 
 use super::host::{add_product, congruence, from_lower, from_rows, product, sym, tensor};
 use super::plan::{Closed, Core};
-use super::stream::Read;
+use crate::data::stream::Read;
 use crate::device::{Builder, View};
 use crate::error::Result;
 use crate::model::forward::{Batch, Value};
 use crate::model::sections::{AttentionShape, coords};
-use crate::ops::{Launch, attention_moments, moments, norm_moments};
+use crate::ops::{Attention, Launch, attention_moments, moments, norm_moments};
 
 /// Quadrature points (weight, alpha), `lib.md` 1.9.
 pub type Nodes = Vec<(f64, f64)>;
@@ -65,7 +65,7 @@ pub fn emit(b: &mut Builder<Launch>, closed: &Closed, nodes: &Nodes, taps: &[Val
             let (hq, hv) = (heads * d_head, heads * d_v);
             let sizes = [(hq, hq), (hq, hq), (hq, hq), (hq, hv), (hq, hv), (heads, heads), (hq, d_v), (hq, d_v), (1, heads)];
             let v: Vec<View> = sizes.iter().map(|&(r, c)| acc(r, c)).collect();
-            launch = Launch::AttentionMoments(attention_moments::Args {
+            let attention = Attention {
                 batch: batch.samples,
                 seq: batch.positions,
                 heads,
@@ -77,6 +77,9 @@ pub fn emit(b: &mut Builder<Launch>, closed: &Closed, nodes: &Nodes, taps: &[Val
                 q: taps[0].view,
                 k: taps[1].view,
                 v: taps[2].view,
+            };
+            launch = Launch::AttentionMoments(attention_moments::Args {
+                attention,
                 p_mat: tensor(dtype, p.as_ref()),
                 qq: v[0],
                 kk: v[1],

@@ -19,7 +19,7 @@ use crate::ops::edge_squares::{self, Side};
 use crate::ops::linear::Matrix;
 use crate::ops::norm_moments::{self, Half};
 use crate::ops::probes::{self, Kind};
-use crate::ops::{Launch, attention_edges, copy, linear};
+use crate::ops::{Attention, Launch, attention_edges, copy, linear};
 
 /// A section between two bases.
 #[derive(Debug)]
@@ -179,18 +179,10 @@ pub fn emit_closed(b: &mut Builder<Launch>, closed: &Closed, ends: &Ends, f_hat:
             let at = 2 * hq + hv;
             let linear = product(l.subcols(at, width - at), r.subrows(hv, width - at));
             out = b.accumulator(k_out, k_in);
+            let d_v = closed.input[2].pitch();
+            let (batch, seq) = (batch.samples, batch.positions);
             launch = Launch::AttentionEdges(attention_edges::Args {
-                batch: batch.samples,
-                seq: batch.positions,
-                heads,
-                d_head,
-                d_v: closed.input[2].pitch(),
-                scale,
-                last_only,
-                nodes,
-                q,
-                k,
-                v,
+                attention: Attention { batch, seq, heads, d_head, d_v, scale, last_only, nodes, q, k, v },
                 f_hat,
                 q_e: host(&cols(&l, 0, hq)),
                 k_e: host(&cols(&l, hq, hq)),

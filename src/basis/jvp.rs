@@ -6,7 +6,7 @@
 //! coordinates are pushed forward instead.
 
 use super::closed::Nodes;
-use super::stream::Read;
+use crate::data::stream::Read;
 use crate::device::{Builder, IntBuffer, Tensor, View};
 use crate::model::chain::{Chain, Tape};
 use crate::model::forward::Batch;

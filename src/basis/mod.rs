@@ -5,7 +5,6 @@
 //! follow from the last node layer to the first: dense algebra, and one more pass for a section
 //! whose moments need the next basis. A last pass sums the edges.
 
-pub mod ablation;
 pub mod closed;
 pub mod edges;
 pub mod host;
@@ -13,9 +12,6 @@ pub mod jvp;
 pub mod plan;
 pub mod quadrature;
 pub mod rotation;
-pub mod schedule;
-pub mod store;
-pub mod stream;
 
 use faer::Mat;
 use rayon::prelude::*;
@@ -24,7 +20,7 @@ use self::closed::Nodes;
 use self::edges::Ends;
 use self::plan::{Node, Section};
 use self::rotation::{Basis, Moments, Pca, PcaOptions, Threshold};
-use self::stream::{Pass, Read, Runner, Sum};
+use crate::data::stream::{self, Pass, Read, Runner, Sum};
 use crate::data::DataSet;
 use crate::device::{Builder, DType, Device, Tensor};
 use crate::error::{Error, Result};
@@ -174,7 +170,7 @@ pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
 
 /// Emits the model's input for a block and what the first modules make of it.
 pub fn start(b: &mut Builder<Launch>, model: &Model, net: &Network, batch: Batch, until: usize) -> Result<(stream::Input, Taps)> {
-    let (input, first) = model.input(b, batch);
+    let (input, first) = model.input(b, net, batch);
     let taps = forward(b, net, first, batch, until)?;
     Ok((input, taps))
 }

@@ -27,6 +27,13 @@ pub struct Taps {
     pub patterns: HashMap<(usize, usize), View>,
 }
 
+/// The first tuple, and its sum where the embedding has already added it up.
+#[derive(Clone, Debug)]
+pub struct First {
+    pub tuple: Vec<Value>,
+    pub sum: Option<View>,
+}
+
 /// Batch shape of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Batch {
@@ -43,9 +50,9 @@ impl Batch {
 }
 
 /// Emits modules `0..until` on the given first tuple.
-pub fn forward(b: &mut Builder<Launch>, net: &Network, first: Vec<Value>, batch: Batch, until: usize) -> Result<Taps> {
-    let mut taps = Taps { tuples: vec![first.clone()], ..Taps::default() };
-    let (mut tuple, mut positions) = (first, batch.positions);
+pub fn forward(b: &mut Builder<Launch>, net: &Network, first: First, batch: Batch, until: usize) -> Result<Taps> {
+    let mut taps = Taps { tuples: vec![first.tuple.clone()], ..Taps::default() };
+    let (mut tuple, mut positions, mut sum) = (first.tuple, batch.positions, first.sum);
     // The activated values, where the linear map before an activation has already applied it.
     let mut activated: Option<View> = None;
     for (mi, module) in net.modules[..until].iter().enumerate() {
@@ -54,6 +61,10 @@ pub fn forward(b: &mut Builder<Launch>, net: &Network, first: Vec<Value>, batch:
                 taps.atoms.insert((mi, si), tuple.clone());
             }
             tuple = match stage {
+                Stage::Linear(outs) if sum.is_some() => {
+                    let value = |view| Value { view, member: outs[0].member };
+                    sum.take().map(value).into_iter().collect()
+                }
                 Stage::Linear(outs) => {
                     let next = following(net, mi, si, until);
                     let act = if let Some(Stage::Act(act)) = next { act.is_elementwise().then_some(*act) } else { None };

@@ -46,7 +46,7 @@ fn dense(member: Member, from: usize, w: &Tensor, b: &Tensor, constant: f64) -> 
     Out { member, terms: vec![Term::Dense { from, w: w.clone(), bias: Some((from, b.clone())), constant }] }
 }
 
-fn scale(width: usize, affine: &Affine) -> Out {
+fn affine_out(width: usize, affine: &Affine) -> Out {
     let member = Member::new(width, Some(1.0));
     Out { member, terms: vec![Term::Scale { from: 0, w: affine.w.clone(), bias: affine.b.clone() }] }
 }
@@ -88,7 +88,7 @@ pub fn transformer(t: &Transformer, fold: bool) -> Result<Network> {
         let mut acts = vec![Stage::Act(act)];
         if c.act == ActFn::SoluLn {
             acts.extend([Stage::Variance, Stage::Normalise { eps: c.eps }]);
-            acts.extend(w.mid_ln.as_ref().map(|a| Stage::Linear(vec![scale(c.d_mlp, a), pass(resid, 1)])));
+            acts.extend(w.mid_ln.as_ref().map(|a| Stage::Linear(vec![affine_out(c.d_mlp, a), pass(resid, 1)])));
         }
         module("mlp_act", acts);
         module("mlp_out", vec![Stage::Linear(vec![dense(silent, 0, &w.w_out, &w.b_out, 0.0), pass(resid, 1)])]);
@@ -96,7 +96,7 @@ pub fn transformer(t: &Transformer, fold: bool) -> Result<Network> {
     }
     modules.push(("ln_final".into(), if normed { vec![Stage::Variance] } else { vec![] }));
     let mut last = if normed { vec![Stage::Normalise { eps: c.eps }] } else { vec![] };
-    last.extend(t.ln_final.as_ref().map(|a| Stage::Linear(vec![scale(c.d_model, a)])));
+    last.extend(t.ln_final.as_ref().map(|a| Stage::Linear(vec![affine_out(c.d_model, a)])));
     modules.push(("ln_final_out".into(), last));
     modules.push(("unembed".into(), vec![Stage::Linear(vec![dense(Member::new(c.d_vocab_out, None), 0, &t.w_u, &t.b_u, 0.0)])]));
     // Token embeddings carry the constant 0 and positions the constant 1, so that their sum is 1.
@@ -114,7 +114,7 @@ fn norm_out(c: &super::config::TransformerConfig, normed: bool, affine: Option<&
         stages.push(Stage::Linear(vec![pass(Member::new(1, None), 0), pass(resid, 1), pass(resid, 1)]));
     }
     stages.push(Stage::Normalise { eps: c.eps });
-    stages.extend(affine.map(|a| Stage::Linear(vec![scale(c.d_model, a), pass(resid, 1)])));
+    stages.extend(affine.map(|a| Stage::Linear(vec![affine_out(c.d_model, a), pass(resid, 1)])));
     stages
 }
 

@@ -46,7 +46,7 @@ pub struct FillArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn fill_cpu<T: Real>(a: &FillArgs, m: &mut Arena<T>) {
+pub fn cpu_fill<T: Real>(a: &FillArgs, m: &mut Arena<T>) {
     let y = m.real_mut(a.y.buffer);
     for i in 0..a.y.rows {
         y[a.y.range(i)].fill(T::of(a.value));
@@ -68,7 +68,7 @@ pub struct ScaleArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn scale_cpu<T: Real>(a: &ScaleArgs, m: &mut Arena<T>) {
+pub fn cpu_scale<T: Real>(a: &ScaleArgs, m: &mut Arena<T>) {
     let mut y = m.take(a.y.buffer);
     let (w, zero) = (a.w.slice::<T>(), vec![T::ZERO; a.w.cols]);
     let bias = a.bias.as_ref().map_or(&zero[..], |b| b.slice::<T>());

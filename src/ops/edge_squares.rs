@@ -128,7 +128,7 @@ pub struct RankOneArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn rank_one_cpu<T: Real>(a: &RankOneArgs, m: &mut Arena<T>) {
+pub fn cpu_rank_one<T: Real>(a: &RankOneArgs, m: &mut Arena<T>) {
     let (k_in, k_out) = (a.z1.rows, a.z1.cols);
     let (z1, z0) = (a.z1.slice::<T>(), a.z0.slice::<T>());
     let mut sums = vec![T::ZERO; k_in * k_out];
@@ -160,7 +160,7 @@ pub struct TangentArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn tangent_cpu<T: Real>(a: &TangentArgs, m: &mut Arena<T>) {
+pub fn cpu_tangent<T: Real>(a: &TangentArgs, m: &mut Arena<T>) {
     let (n, k_in, first) = (a.y.rows / a.probes, a.out.cols, m.int(a.index)[0] as usize * a.probes);
     let mut out = m.take(a.out.buffer);
     for r in 0..a.probes.min(k_in - first) {
@@ -193,7 +193,7 @@ pub struct CotangentArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn cotangent_cpu<T: Real>(a: &CotangentArgs, m: &mut Arena<T>) {
+pub fn cpu_cotangent<T: Real>(a: &CotangentArgs, m: &mut Arena<T>) {
     let (n, k_in, k_out) = (a.f_hat.rows, a.out.cols, a.out.rows);
     let first = m.int(a.index)[0] as usize * a.probes;
     let mut out = m.take(a.out.buffer);

@@ -40,7 +40,7 @@ pub struct TangentArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn tangent_cpu<T: Real>(a: &TangentArgs, m: &mut Arena<T>) {
+pub fn cpu_tangent<T: Real>(a: &TangentArgs, m: &mut Arena<T>) {
     let n = a.g.rows;
     let outputs: &[(View, bool)] = if a.transpose { &[(a.dg, true), (a.du, false)] } else { &[(a.dh, true)] };
     for &(out, gate) in outputs {

@@ -63,7 +63,7 @@ pub struct AddArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn add_cpu<T: Real>(a: &AddArgs, m: &mut Arena<T>) {
+pub fn cpu_add<T: Real>(a: &AddArgs, m: &mut Arena<T>) {
     let mut out = m.take(a.out.buffer);
     let x = m.real(a.x.buffer);
     if a.transpose {
@@ -87,7 +87,7 @@ pub struct CrossArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn cross_cpu<T: Real>(c: &CrossArgs, m: &mut Arena<T>) {
+pub fn cpu_cross<T: Real>(c: &CrossArgs, m: &mut Arena<T>) {
     let mut out = m.take(c.out.buffer);
     let dst = crate::device::memory::mat_mut(&mut out, &c.out);
     faer::linalg::matmul::matmul(dst, Accum::Add, m.mat(&c.a).transpose(), m.mat(&c.b), T::ONE, Par::Seq);

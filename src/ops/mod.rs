@@ -1,10 +1,105 @@
-//! The fused operations that programs are made of: one file each, with its arguments, its CPU form
-//! and its tests.
+//! Fused operations: one file each, with its arguments and shapes, the launcher of each backend, and
+//! tests against plain references.
+//!
+//! Activations are rows `[n, d]`. The tangents or cotangents of `R` probes are stacked probe-major:
+//! row `r * n + i` belongs to row `i` of the activations.
 
+pub mod activation;
+pub mod attention;
 pub mod attention_edges;
 mod attention_math;
 pub mod attention_moments;
 #[cfg(test)]
 mod attention_reference;
+mod check;
+pub mod copy;
+pub mod edge_squares;
+pub mod embed;
+#[cfg(test)]
+mod fixture;
+pub mod gated;
+pub mod gram;
+pub mod linear;
+pub mod loss;
+pub mod mask;
+pub mod moments;
+pub mod norm;
+pub mod norm_moments;
+mod outputs;
+pub mod probes;
+mod rows;
 
 pub use attention_math::Attention;
+
+use crate::device::{Arena, IntBuffer, Program, Real};
+
+macro_rules! launches {
+    ($($name:ident($args:ty) => $cpu:path;)*) => {
+        /// One step of a [`Program`].
+        #[derive(Clone, Debug)]
+        pub enum Launch {
+            $($name($args),)*
+            /// Runs `launches` with `index` = 0, 1, .. `count - 1`.
+            Repeat { count: usize, index: IntBuffer, launches: Vec<Launch> },
+        }
+
+        fn launch<T: Real>(l: &Launch, m: &mut Arena<T>) {
+            match l {
+                $(Launch::$name(a) => $cpu(a, m),)*
+                Launch::Repeat { count, index, launches } => {
+                    for i in 0..*count {
+                        m.int_mut(*index)[0] = i as u32;
+                        launches.iter().for_each(|l| launch(l, m));
+                    }
+                }
+            }
+        }
+    };
+}
+
+launches! {
+    Activation(activation::Args) => activation::cpu;
+    ActivationTangent(activation::TangentArgs) => activation::cpu_tangent;
+    Attention(attention::Args) => attention::cpu;
+    AttentionTangent(attention::Tangent) => attention::cpu_tangent;
+    AttentionCotangent(attention::Cotangent) => attention::cpu_cotangent;
+    AttentionMoments(attention_moments::Args) => attention_moments::cpu;
+    AttentionEdges(attention_edges::Args) => attention_edges::cpu;
+    Basis(probes::BasisArgs) => probes::cpu_basis;
+    Chunk(probes::ChunkArgs) => probes::cpu_chunk;
+    Copy(copy::Args) => copy::cpu;
+    Cross(gram::CrossArgs) => gram::cpu_cross;
+    EdgeSquares(edge_squares::Args) => edge_squares::cpu;
+    EdgeRankOne(edge_squares::RankOneArgs) => edge_squares::cpu_rank_one;
+    EdgeCotangents(edge_squares::CotangentArgs) => edge_squares::cpu_cotangent;
+    EdgeTangents(edge_squares::TangentArgs) => edge_squares::cpu_tangent;
+    Embed(embed::Args) => embed::cpu;
+    Features(probes::FeatureArgs) => probes::cpu_feature;
+    Fill(copy::FillArgs) => copy::cpu_fill;
+    Gated(gated::Args) => gated::cpu;
+    GatedTangent(gated::TangentArgs) => gated::cpu_tangent;
+    Gram(gram::Args) => gram::cpu;
+    GramAdd(gram::AddArgs) => gram::cpu_add;
+    Linear(linear::Args) => linear::cpu;
+    Loss(loss::Args) => loss::cpu;
+    Mask(mask::Args) => mask::cpu;
+    Moments(moments::Args) => moments::cpu;
+    NormMoments(norm_moments::Args) => norm_moments::cpu;
+    NormRows(norm_moments::RowArgs) => norm_moments::cpu_rows;
+    Normalise(norm::NormaliseArgs) => norm::cpu_normalise;
+    NormaliseTangent(norm::NormaliseTangent) => norm::cpu_normalise_tangent;
+    NormaliseCotangent(norm::NormaliseCotangent) => norm::cpu_normalise_cotangent;
+    Probes(probes::Args) => probes::cpu;
+    Scale(copy::ScaleArgs) => copy::cpu_scale;
+    Variance(norm::VarianceArgs) => norm::cpu_variance;
+    VarianceTangent(norm::VarianceTangent) => norm::cpu_variance_tangent;
+    VarianceCotangent(norm::VarianceCotangent) => norm::cpu_variance_cotangent;
+}
+
+/// Runs a program on one CPU thread: zeroes the accumulators, then walks the launches.
+pub fn run_cpu<T: Real>(program: &Program<Launch>, arena: &mut Arena<T>) {
+    for b in &program.zeroed {
+        arena.real_mut(*b).fill(T::ZERO);
+    }
+    program.launches.iter().for_each(|l| launch(l, arena));
+}

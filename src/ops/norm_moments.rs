@@ -140,7 +140,7 @@ pub enum Half {
 }
 
 /// Runs on one CPU thread.
-pub fn rows_cpu<T: Real>(a: &RowArgs, m: &mut Arena<T>) {
+pub fn cpu_rows<T: Real>(a: &RowArgs, m: &mut Arena<T>) {
     let (mut c, mut s, mut g) = (m.take(a.c.buffer), m.take(a.s.buffer), m.take(a.g.buffer));
     let width = T::of(a.x.cols as f64);
     let m1: f64 = a.nodes.iter().map(|(w, alpha)| w * alpha).sum();

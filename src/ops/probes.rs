@@ -114,7 +114,7 @@ pub struct ChunkArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn chunk_cpu<T: Real>(a: &ChunkArgs, m: &mut Arena<T>) {
+pub fn cpu_chunk<T: Real>(a: &ChunkArgs, m: &mut Arena<T>) {
     let start = m.int(a.index)[0] as usize * a.y.rows;
     let mut y = m.take(a.y.buffer);
     for i in 0..a.y.rows {
@@ -135,7 +135,7 @@ pub struct BasisArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn basis_cpu<T: Real>(a: &BasisArgs, m: &mut Arena<T>) {
+pub fn cpu_basis<T: Real>(a: &BasisArgs, m: &mut Arena<T>) {
     let (d, start) = (a.y.cols, m.int(a.index)[0] as usize);
     let n = a.y.rows / d;
     let y = m.real_mut(a.y.buffer);
@@ -165,7 +165,7 @@ pub struct FeatureArgs {
 }
 
 /// Runs on one CPU thread.
-pub fn feature_cpu<T: Real>(a: &FeatureArgs, m: &mut Arena<T>) {
+pub fn cpu_feature<T: Real>(a: &FeatureArgs, m: &mut Arena<T>) {
     let (chunk, n) = (m.int(a.index)[0] as usize, a.f_hat.rows);
     let mut y = m.take(a.y.buffer);
     for r in 0..a.probes {

@@ -188,7 +188,7 @@ fn check_memory(runner: &Runner, name: &str, pass: &Pass, lanes: usize, wave: us
     let (arena, sums) = (pass.program.bytes(), sum_bytes(pass));
     let need = |lanes: usize, wave: usize| lanes as u64 * arena + (wave as u64 + levels) * sums;
     let asked = need(lanes, wave);
-    runner.progress.plan(asked);
+    runner.progress.note_plan(asked);
     if asked <= runner.memory {
         return Ok(());
     }

@@ -1,0 +1,47 @@
+//! The front of a model: its network, and how samples enter a program.
+
+use super::forward::{Batch, First, Value};
+use super::sections::Network;
+use super::{Model, network};
+use crate::data::stream::Input;
+use crate::device::Builder;
+use crate::error::Result;
+use crate::ops::{Launch, embed};
+
+impl Model {
+    /// The modules of the model. With `fold`, an activation that cannot carry the constant (see
+    /// [`network::constant_neuron`]) is an error.
+    pub fn network(&self, fold: bool) -> Result<Network> {
+        match self {
+            Model::Transformer(t) => network::transformer(t, fold),
+            Model::Mlp(m) => network::mlp(m, fold),
+        }
+    }
+    /// Emits the model's first tuple for a batch, and says where its samples go.
+    pub fn input(&self, b: &mut Builder<Launch>, net: &Network, batch: Batch) -> (Input, First) {
+        let members = net.tuple(0).0;
+        match self {
+            Model::Transformer(t) => {
+                let tokens = b.ints(batch.rows());
+                let width = t.config.d_model;
+                let [token, position, y] = [(); 3].map(|()| b.matrix(batch.rows(), width));
+                b.push(Launch::Embed(embed::Args {
+                    tokens,
+                    seq: batch.positions,
+                    w_e: t.w_e.clone(),
+                    w_pos: t.w_pos.clone(),
+                    token_out: Some(token),
+                    pos_out: Some(position),
+                    y,
+                }));
+                let value = |view, i: usize| Value { view, member: members[i] };
+                let tuple = vec![value(token, 0), value(position, 1)];
+                (Input::Tokens(tokens), First { tuple, sum: Some(y) })
+            }
+            Model::Mlp(m) => {
+                let view = b.matrix(batch.rows(), m.config.input_size);
+                (Input::Values(view), First { tuple: vec![Value { view, member: members[0] }], sum: None })
+            }
+        }
+    }
+}

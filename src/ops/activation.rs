@@ -1,0 +1,390 @@
+//! Activation functions: elementwise ones and the row-wise SoLU, with their tangents and cotangents.
+
+use super::{check, outputs::Outputs, rows};
+use crate::device::{Arena, Real, View};
+use crate::error::Result;
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `max(x, 0)`, with derivative 0 at 0.
+    Relu,
+    /// `x Phi(x)`, Phi the normal distribution function (Hendrycks & Gimpel 2016).
+    Gelu,
+    /// GELU's tanh form, `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, as in GPT-2.
+    GeluNew,
+    /// `x sigmoid(x)`.
+    Silu,
+    Tanh,
+    Sigmoid,
+    Identity,
+    /// `x softmax(x)` over the row (Elhage et al. 2022).
+    Solu,
+}
+
+/// `sqrt(2 / pi)` and the cubic coefficient of [`Activation::GeluNew`].
+const GELU_NEW: (f64, f64) = (0.797_884_560_802_865_4, 0.044_715);
+
+fn relu<T: Real>(x: T) -> T {
+    Real::max(x, T::ZERO)
+}
+fn relu_slope<T: Real>(x: T) -> T {
+    if x > T::ZERO { T::ONE } else { T::ZERO }
+}
+/// Phi(x), the distribution function of the standard normal.
+fn normal_cdf<T: Real>(x: T) -> T {
+    T::of(0.5) * (T::ONE + Real::erf(x * T::of(std::f64::consts::FRAC_1_SQRT_2)))
+}
+fn gelu<T: Real>(x: T) -> T {
+    x * normal_cdf(x)
+}
+fn gelu_slope<T: Real>(x: T) -> T {
+    let density = T::of(0.5 * GELU_NEW.0) * Real::exp(T::of(-0.5) * x * x);
+    normal_cdf(x) + x * density
+}
+fn gelu_new_tanh<T: Real>(x: T) -> T {
+    Real::tanh(T::of(GELU_NEW.0) * x * (T::ONE + T::of(GELU_NEW.1) * x * x))
+}
+fn gelu_new<T: Real>(x: T) -> T {
+    T::of(0.5) * x * (T::ONE + gelu_new_tanh(x))
+}
+fn gelu_new_slope<T: Real>(x: T) -> T {
+    let t = gelu_new_tanh(x);
+    let inner = T::of(GELU_NEW.0) * (T::ONE + T::of(3.0 * GELU_NEW.1) * x * x);
+    T::of(0.5) * (T::ONE + t + x * (T::ONE - t * t) * inner)
+}
+fn sigmoid<T: Real>(x: T) -> T {
+    T::ONE / (T::ONE + Real::exp(-x))
+}
+fn silu<T: Real>(x: T) -> T {
+    x * sigmoid(x)
+}
+fn silu_slope<T: Real>(x: T) -> T {
+    let s = sigmoid(x);
+    s * (T::ONE + x * (T::ONE - s))
+}
+fn tanh_slope<T: Real>(x: T) -> T {
+    let t = Real::tanh(x);
+    T::ONE - t * t
+}
+fn sigmoid_slope<T: Real>(x: T) -> T {
+    let s = sigmoid(x);
+    s * (T::ONE - s)
+}
+
+impl Activation {
+    /// Whether an output depends on the input of its own neuron alone.
+    pub fn is_elementwise(self) -> bool {
+        self != Activation::Solu
+    }
+    /// `act` of one number. SoLU takes it for a whole row, on which it is the identity.
+    pub fn value<T: Real>(self, x: T) -> T {
+        let mut y = [T::ZERO];
+        self.values(&[x], &mut y);
+        y[0]
+    }
+    /// `act'` at one number. SoLU takes it for a whole row, on which it is the identity.
+    pub fn derivative<T: Real>(self, x: T) -> T {
+        let mut d = [T::ZERO];
+        self.derivatives(&[x], &mut d);
+        d[0]
+    }
+    /// `y = act(x)` of a row.
+    pub fn values<T: Real>(self, x: &[T], y: &mut [T]) {
+        match self {
+            Activation::Relu => rows::map(x, y, relu),
+            Activation::Gelu => rows::map(x, y, gelu),
+            Activation::GeluNew => rows::map(x, y, gelu_new),
+            Activation::Silu => rows::map(x, y, silu),
+            Activation::Tanh => rows::map(x, y, Real::tanh),
+            Activation::Sigmoid => rows::map(x, y, sigmoid),
+            Activation::Identity => y.copy_from_slice(x),
+            Activation::Solu => {
+                y.copy_from_slice(x);
+                rows::softmax(y);
+                y.iter_mut().zip(x).for_each(|(y, &x)| *y *= x);
+            }
+        }
+    }
+    /// `d_i = d act(x)_i / d x_i` of a row: the whole Jacobian of an elementwise activation, the
+    /// diagonal of SoLU's.
+    pub fn derivatives<T: Real>(self, x: &[T], d: &mut [T]) {
+        match self {
+            Activation::Relu => rows::map(x, d, relu_slope),
+            Activation::Gelu => rows::map(x, d, gelu_slope),
+            Activation::GeluNew => rows::map(x, d, gelu_new_slope),
+            Activation::Silu => rows::map(x, d, silu_slope),
+            Activation::Tanh => rows::map(x, d, tanh_slope),
+            Activation::Sigmoid => rows::map(x, d, sigmoid_slope),
+            Activation::Identity => d.fill(T::ONE),
+            Activation::Solu => {
+                d.copy_from_slice(x);
+                rows::softmax(d);
+                d.iter_mut().zip(x).for_each(|(s, &x)| *s = *s * (T::ONE + x - x * *s));
+            }
+        }
+    }
+    /// The input `r` with `act(r) = 1`, which makes a neuron of the constant 1 when biases are folded
+    /// into weights: `act(r)` is 1 within 1e-11. `None` where the range stays below 1 (tanh, sigmoid)
+    /// and for SoLU, whose neurons are not independent.
+    pub fn unit_point(self) -> Option<f64> {
+        match self {
+            Activation::Relu | Activation::Identity => Some(1.0),
+            Activation::Tanh | Activation::Sigmoid | Activation::Solu => None,
+            Activation::Gelu | Activation::GeluNew | Activation::Silu => {
+                // All three stay below 1 up to r and above it from there on. Halving ends when no
+                // number is left between the bounds.
+                let (mut low, mut high) = (-1.0f64, 4.0f64);
+                loop {
+                    let middle = 0.5 * (low + high);
+                    if middle <= low || middle >= high {
+                        return Some(high);
+                    }
+                    if self.value(middle) < 1.0 {
+                        low = middle;
+                    } else {
+                        high = middle;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `y = act(x)`, row by row.
+#[derive(Clone, Debug)]
+pub struct Args {
+    pub act: Activation,
+    /// `[n, m]`.
+    pub x: View,
+    /// Output `[n, m]`.
+    pub y: View,
+}
+
+impl Args {
+    /// Whether the shapes agree and the output has a buffer of its own.
+    pub fn check(&self) -> Result<()> {
+        let op = "activation";
+        check::view(op, "x", &self.x, self.x.rows, self.x.cols)?;
+        check::view(op, "y", &self.y, self.x.rows, self.x.cols)?;
+        check::apart(op, &[&self.y], &[&self.x])
+    }
+}
+
+/// Runs [`Args`].
+pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
+    let mut out = Outputs::take(m, [&a.y]);
+    for i in 0..a.x.rows {
+        a.act.values(m.row(&a.x, i), out.row(&a.y, i));
+    }
+    out.put(m);
+}
+
+/// `dy = J dx`, or `dy = J' dx` if `transpose`, with `J` the Jacobian of `act` at the row of `x`.
+/// Elementwise: `J = diag(act'(x))`. SoLU, with `s = softmax(x)`: `J = diag(s (1 + x)) - (x s) s'`.
+#[derive(Clone, Debug)]
+pub struct TangentArgs {
+    pub act: Activation,
+    /// The primal input `[n, m]`.
+    pub x: View,
+    /// Tangents, or the output's cotangents, `[R*n, m]`.
+    pub dx: View,
+    /// Output `[R*n, m]`.
+    pub dy: View,
+    pub transpose: bool,
+}
+
+impl TangentArgs {
+    /// Whether the shapes agree and the output has a buffer of its own.
+    pub fn check(&self) -> Result<()> {
+        let op = "activation tangent";
+        check::view(op, "x", &self.x, self.x.rows, self.x.cols)?;
+        check::probes(op, "dx", &self.dx, self.x.rows, self.x.cols)?;
+        check::view(op, "dy", &self.dy, self.dx.rows, self.x.cols)?;
+        check::apart(op, &[&self.dy], &[&self.x, &self.dx])
+    }
+}
+
+/// Runs [`TangentArgs`].
+pub fn cpu_tangent<T: Real>(a: &TangentArgs, m: &mut Arena<T>) {
+    let mut out = Outputs::take(m, [&a.dy]);
+    // Elementwise: act'(x). SoLU: J = diag(diagonal) - left right'.
+    let mut diagonal = vec![T::ZERO; a.x.cols];
+    let (mut left, mut right) = (diagonal.clone(), diagonal.clone());
+    for i in 0..a.x.rows {
+        let x = m.row(&a.x, i);
+        if a.act.is_elementwise() {
+            a.act.derivatives(x, &mut diagonal);
+        } else {
+            right.copy_from_slice(x);
+            rows::softmax(&mut right);
+            for ((d, l), (&s, &x)) in diagonal.iter_mut().zip(&mut left).zip(right.iter().zip(x)) {
+                (*d, *l) = (s * (T::ONE + x), s * x);
+            }
+            if a.transpose {
+                std::mem::swap(&mut left, &mut right);
+            }
+        }
+        for row in (i..a.dx.rows).step_by(a.x.rows) {
+            let (dx, dy) = (m.row(&a.dx, row), out.row(&a.dy, row));
+            for ((dy, &dx), &d) in dy.iter_mut().zip(dx).zip(&diagonal) {
+                *dy = d * dx;
+            }
+            if !a.act.is_elementwise() {
+                let share = rows::dot(&right, dx);
+                dy.iter_mut().zip(&left).for_each(|(dy, &l)| *dy -= l * share);
+            }
+        }
+    }
+    out.put(m);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, assert_adjoint, assert_close, central, numbers, read};
+    use super::*;
+
+    const ALL: [Activation; 8] = [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluNew,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Identity,
+        Activation::Solu,
+    ];
+
+    fn reference(act: Activation, x: &[f64], m: usize) -> Vec<f64> {
+        let phi = |x: f64| 0.5 * libm::erfc(-x / 2f64.sqrt());
+        let elementwise = |f: &dyn Fn(f64) -> f64| x.iter().map(|&x| f(x)).collect::<Vec<_>>();
+        match act {
+            Activation::Relu => elementwise(&|x| if x > 0.0 { x } else { 0.0 }),
+            Activation::Gelu => elementwise(&|x| x * phi(x)),
+            Activation::GeluNew => {
+                elementwise(&|x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()))
+            }
+            Activation::Silu => elementwise(&|x| x / (1.0 + (-x).exp())),
+            Activation::Tanh => elementwise(&f64::tanh),
+            Activation::Sigmoid => elementwise(&|x| 1.0 / (1.0 + (-x).exp())),
+            Activation::Identity => x.to_vec(),
+            Activation::Solu => x
+                .chunks(m)
+                .flat_map(|row| {
+                    let total: f64 = row.iter().map(|x| x.exp()).sum();
+                    row.iter().map(move |x| x * x.exp() / total)
+                })
+                .collect(),
+        }
+    }
+
+    fn forward<T: Real>(act: Activation, x: &[f64], m: usize) -> Vec<f64> {
+        let mut f = Fixture::default();
+        let n = x.len() / m;
+        let a = Args { act, x: f.input(n, m, x), y: f.output(n, m) };
+        a.check().unwrap();
+        let mut arena = f.arena::<T>();
+        cpu(&a, &mut arena);
+        read(&arena, &a.y)
+    }
+
+    fn tangent(act: Activation, x: &[f64], dx: &[f64], m: usize, transpose: bool) -> Vec<f64> {
+        let mut f = Fixture::default();
+        let a = TangentArgs {
+            act,
+            x: f.input(x.len() / m, m, x),
+            dx: f.input(dx.len() / m, m, dx),
+            dy: f.output(dx.len() / m, m),
+            transpose,
+        };
+        a.check().unwrap();
+        let mut arena = f.arena::<f64>();
+        cpu_tangent(&a, &mut arena);
+        read(&arena, &a.dy)
+    }
+
+    #[test]
+    fn values_agree_with_the_definitions() {
+        for (n, m) in [(1, 1), (3, 37), (5, 16)] {
+            let x: Vec<f64> = numbers(n * m, 1).iter().map(|x| 3.0 * x).collect();
+            for act in ALL {
+                let want = reference(act, &x, m);
+                assert_close(&forward::<f64>(act, &x, m), &want, 1e-14);
+                assert_close(&forward::<f32>(act, &x, m), &want, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn tangents_agree_with_differences_and_cotangents_are_adjoint() {
+        let (n, m, probes) = (3, 21, 4);
+        let x = numbers(n * m, 2);
+        let (v, w) = (numbers(probes * n * m, 3), numbers(probes * n * m, 4));
+        for act in ALL {
+            let jv = tangent(act, &x, &v, m, false);
+            for (r, v) in v.chunks(n * m).enumerate() {
+                let want = central(|x| reference(act, x, m), &x, v);
+                assert_close(&jv[r * n * m..(r + 1) * n * m], &want, 1e-6);
+            }
+            assert_adjoint(&jv, &w, &v, &tangent(act, &x, &w, m, true));
+        }
+    }
+
+    #[test]
+    fn derivatives_are_the_diagonal_of_the_jacobian() {
+        let x = numbers(9, 5);
+        for act in ALL {
+            let mut d = vec![f64::NAN; 9];
+            act.derivatives(&x, &mut d);
+            for (i, &d) in d.iter().enumerate() {
+                let mut unit = vec![0.0; 9];
+                unit[i] = 1.0;
+                assert!((tangent(act, &x, &unit, 9, false)[i] - d).abs() < 1e-14, "{act:?}");
+            }
+            if act.is_elementwise() {
+                assert_eq!((act.value(x[3]), act.derivative(x[3])), (forward::<f64>(act, &x, 9)[3], d[3]));
+            }
+        }
+    }
+
+    #[test]
+    fn relu_has_no_slope_at_zero() {
+        assert_eq!(Activation::Relu.derivative(0.0), 0.0);
+        assert!(Activation::Relu.value(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn far_inputs_saturate() {
+        for act in ALL.into_iter().filter(|a| a.is_elementwise()) {
+            for x in [-1e4f32, 1e4] {
+                assert!(act.value(x).is_finite() && act.derivative(x).is_finite(), "{act:?} at {x}");
+            }
+        }
+        let y = forward::<f32>(Activation::Solu, &[2000.0, 0.0, -2000.0], 3);
+        assert_close(&y, &[2000.0, 0.0, 0.0], 1e-6);
+    }
+
+    #[test]
+    fn unit_points() {
+        for act in ALL {
+            let Some(r) = act.unit_point() else {
+                assert!(matches!(act, Activation::Tanh | Activation::Sigmoid | Activation::Solu));
+                continue;
+            };
+            assert!((act.value(r) - 1.0).abs() < 1e-11, "{act:?}");
+        }
+        assert!((Activation::GeluNew.unit_point().unwrap() - 1.144630).abs() < 1e-6);
+        assert!((Activation::Silu.unit_point().unwrap() - 1.278465).abs() < 1e-6);
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused() {
+        let mut f = Fixture::default();
+        let (x, y) = (f.output(3, 4), f.output(3, 5));
+        assert!(Args { act: Activation::Relu, x, y }.check().is_err());
+        assert!(Args { act: Activation::Relu, x, y: x }.check().is_err());
+        let (dx, dy) = (f.output(7, 4), f.output(7, 4));
+        let error = TangentArgs { act: Activation::Relu, x, dx, dy, transpose: false }.check().unwrap_err();
+        assert_eq!(error.to_string(), "operation activation tangent: found dx of 7 rows; expected a multiple of 3 rows");
+    }
+}

@@ -1,0 +1,109 @@
+//! Arithmetic on single rows, written so that it vectorises.
+
+use crate::device::Real;
+
+/// Partial sums that a reduction runs side by side. The order of additions is a function of the
+/// row's length alone, so that results do not depend on where a row lies.
+const LANES: usize = 16;
+
+fn reduce<T: Real>(lanes: [T; LANES], rest: impl Iterator<Item = T>) -> T {
+    let mut acc = lanes;
+    for (a, x) in acc.iter_mut().zip(rest) {
+        *a += x;
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            acc[i] += acc[i + width];
+        }
+        width /= 2;
+    }
+    acc[0]
+}
+
+/// `sum_i x_i`.
+pub(super) fn sum<T: Real>(x: &[T]) -> T {
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().copied();
+    let mut acc = [T::ZERO; LANES];
+    for c in chunks {
+        for i in 0..LANES {
+            acc[i] += c[i];
+        }
+    }
+    reduce(acc, rest)
+}
+
+/// `sum_i x_i y_i`.
+pub(super) fn dot<T: Real>(x: &[T], y: &[T]) -> T {
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let rest = xs.remainder().iter().zip(ys.remainder()).map(|(&a, &b)| a * b);
+    let mut acc = [T::ZERO; LANES];
+    for (a, b) in xs.zip(ys) {
+        for i in 0..LANES {
+            acc[i] += a[i] * b[i];
+        }
+    }
+    reduce(acc, rest)
+}
+
+/// The arithmetic mean.
+pub(super) fn mean<T: Real>(x: &[T]) -> T {
+    sum(x) / T::of(x.len() as f64)
+}
+
+/// The largest element; zero of an empty row.
+pub(super) fn max<T: Real>(x: &[T]) -> T {
+    x.iter().copied().reduce(Real::max).unwrap_or(T::ZERO)
+}
+
+/// `y = f(x)` element by element.
+pub(super) fn map<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T) -> T) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = f(x);
+    }
+}
+
+/// `y = a + b`.
+pub(super) fn add<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
+    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+        *y = a + b;
+    }
+}
+
+/// Replaces a row by its softmax, shifted by its largest element against overflow.
+pub(super) fn softmax<T: Real>(x: &mut [T]) {
+    let top = max(x);
+    for e in x.iter_mut() {
+        *e = (*e - top).exp();
+    }
+    let norm = T::ONE / sum(x);
+    for e in x {
+        *e *= norm;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reductions_agree_with_plain_sums_at_every_length() {
+        for n in 1..70 {
+            let x: Vec<f64> = (0..n).map(|i| (f64::from(i) * 0.7).sin()).collect();
+            let y: Vec<f64> = (0..n).map(|i| (f64::from(i) * 1.3).cos()).collect();
+            let plain: f64 = x.iter().sum();
+            let product: f64 = x.iter().zip(&y).map(|(a, b)| a * b).sum();
+            assert!((sum(&x) - plain).abs() < 1e-13 && (dot(&x, &y) - product).abs() < 1e-13, "length {n}");
+            assert!((mean(&x) - plain / f64::from(n)).abs() < 1e-13, "length {n}");
+        }
+    }
+
+    #[test]
+    fn softmax_survives_large_scores() {
+        let mut x = [1000.0, 999.0, -1000.0f64];
+        softmax(&mut x);
+        let e = (-1.0f64).exp();
+        assert!((x[0] - 1.0 / (1.0 + e)).abs() < 1e-15 && (x[1] - e / (1.0 + e)).abs() < 1e-15 && x[2] == 0.0);
+    }
+}
