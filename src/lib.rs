@@ -3,7 +3,10 @@
 //! Layers of the crate, each using only those to its right:
 //! `cli -> basis, report -> model, data -> ops -> device`.
 
+pub mod data;
+pub mod demo;
 pub mod device;
 pub mod error;
+pub mod model;
 
 pub use error::{Error, Result};

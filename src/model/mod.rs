@@ -1,0 +1,361 @@
+//! Models: configuration, weights, loading and saving.
+
+pub mod checkpoint;
+pub mod config;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod mlp;
+mod random;
+mod reader;
+mod save;
+mod transformer;
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+pub use checkpoint::Checkpoint;
+pub use config::{ActFn, Config, MlpConfig, Norm, TransformerConfig};
+pub use mlp::Mlp;
+pub use random::{random_mlp, random_transformer};
+pub(crate) use reader::in_range;
+pub use save::save;
+pub use transformer::{Affine, Block, Transformer};
+
+use crate::demo;
+use crate::device::DType;
+use crate::error::{Error, Result};
+
+/// A model in memory, its weights in the compute dtype.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run holds one model")]
+pub enum Model {
+    Transformer(Transformer),
+    Mlp(Mlp),
+}
+
+/// A loaded model and what a manifest says of it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub model: Model,
+    /// The folder's name, or `demo:NAME`.
+    pub name: String,
+    /// SHA-256, in hexadecimal, of the bytes of `config.json` followed by those of `model.safetensors`.
+    pub sha256: String,
+    /// `config.json` as it stands.
+    pub config_json: serde_json::Value,
+}
+
+impl Model {
+    /// Loads a model folder (`config.json`, `model.safetensors`) or `demo:NAME`, rounding the weights to
+    /// `dtype`. Fails with one sentence on a missing or broken file, an unsupported configuration, or
+    /// weights that contradict it.
+    pub fn load(spec: &str, dtype: DType) -> Result<Loaded> {
+        if let Some(name) = demo::name_of(spec) {
+            let demo = demo::find(name)?;
+            let dir = Path::new(spec);
+            let weights = || Checkpoint::from_static(&dir.join("model.safetensors"), demo.model);
+            return Self::assemble(&dir.join("config.json"), demo.config, weights, dtype, spec.into());
+        }
+        let dir = Path::new(spec);
+        const FOLDER: &str = "a folder with config.json and model.safetensors, or demo:NAME";
+        if !dir.is_dir() {
+            return Err(Error::file(dir, if dir.exists() { "no folder" } else { "no such folder" }, FOLDER));
+        }
+        let path = dir.join("config.json");
+        let config = match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::file(&path, "no such file", FOLDER)),
+            other => other.map_err(|e| Error::io(&path, "reading", e))?,
+        };
+        // "." and ".." have no name of their own.
+        let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
+        let name = full.file_name().map_or_else(|| spec.into(), |n| n.to_string_lossy().into_owned());
+        Self::assemble(&path, &config, || Checkpoint::open(&dir.join("model.safetensors")), dtype, name)
+    }
+    fn assemble(
+        path: &Path,
+        config: &[u8],
+        weights: impl FnOnce() -> Result<Checkpoint>,
+        dtype: DType,
+        name: String,
+    ) -> Result<Loaded> {
+        let (parsed, config_json) = Config::parse(path, config)?;
+        let file = weights()?;
+        let model = match parsed {
+            Config::Transformer(c) => Model::Transformer(Transformer::load(c, &file, dtype)?),
+            Config::Mlp(c) => Model::Mlp(Mlp::load(c, &file, dtype)?),
+        };
+        let sha256 = format!("{:x}", Sha256::new().chain_update(config).chain_update(file.bytes()).finalize());
+        Ok(Loaded { model, name, sha256, config_json })
+    }
+    /// The dtype of the weights.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Model::Transformer(t) => t.dtype,
+            Model::Mlp(m) => m.dtype,
+        }
+    }
+    /// Width of the output: the number of classes a label can name.
+    pub fn classes(&self) -> usize {
+        match self {
+            Model::Transformer(t) => t.config.d_vocab_out,
+            Model::Mlp(m) => m.config.output_size,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::fixture::{edit, max_diff, mlp_config, shared, transformer_config, write};
+    use super::*;
+
+    fn folder(model: &Model) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        save(model, dir.path()).unwrap();
+        dir
+    }
+    fn transformer(norm: Norm, act: ActFn) -> Model {
+        Model::Transformer(random_transformer(transformer_config(norm, act), DType::F64, 3).unwrap())
+    }
+    fn load(dir: &Path) -> Result<Loaded> {
+        Model::load(dir.to_str().unwrap(), DType::F64)
+    }
+    fn message(dir: &Path) -> String {
+        let m = load(dir).unwrap_err().to_string();
+        assert!(m.contains("; expected ") && !m.contains('\n'), "{m}");
+        m
+    }
+    /// Writes a random model with one change to its tensors, and returns the error of loading it.
+    fn broken(model: &Model, change: impl FnOnce(&mut fixture::Tensors)) -> String {
+        let dir = folder(model);
+        edit(&dir.path().join("model.safetensors"), change);
+        message(dir.path())
+    }
+
+    #[test]
+    fn saved_models_load_back() {
+        for (norm, act) in
+            [(Norm::None, ActFn::Relu), (Norm::LnPre, ActFn::SoluLn), (Norm::Ln, ActFn::Gelu), (Norm::Ln, ActFn::SoluLn)]
+        {
+            let before = transformer(norm, act);
+            let after = load(folder(&before).path()).unwrap().model;
+            let (Model::Transformer(a), Model::Transformer(b)) = (&before, &after) else { panic!("not transformers") };
+            assert_eq!(a.config, b.config);
+            let (a, b) = (a.to_file(), b.to_file());
+            assert_eq!(a.len(), b.len());
+            for (x, y) in a.iter().zip(&b) {
+                assert_eq!((&x.0, &x.1), (&y.0, &y.1));
+                assert_eq!(max_diff(&x.2, &y.2), 0.0, "{}", x.0);
+            }
+        }
+        for bias in [true, false] {
+            let before = random_mlp(mlp_config(bias), DType::F32, 5).unwrap();
+            let dir = folder(&Model::Mlp(before.clone()));
+            let Model::Mlp(after) = Model::load(dir.path().to_str().unwrap(), DType::F32).unwrap().model else {
+                panic!("no mlp")
+            };
+            assert_eq!(after.config, before.config);
+            assert_eq!(after.layers.len(), 3);
+            for ((w, b), (v, c)) in before.layers.iter().zip(&after.layers) {
+                assert_eq!((w.rows, w.cols, b.rows, b.cols), (v.rows, v.cols, 1, v.cols));
+                assert_eq!((max_diff(&w.to_f64(), &v.to_f64()), max_diff(&b.to_f64(), &c.to_f64())), (0.0, 0.0));
+                assert_eq!(b.to_f64().iter().all(|&x| x == 0.0), !bias);
+            }
+        }
+    }
+
+    #[test]
+    fn heads_lie_side_by_side() {
+        let c = transformer_config(Norm::Ln, ActFn::SoluLn);
+        let (d, h, dh) = (c.d_model, c.n_heads, c.d_head);
+        // Every element is its own flat index, so that a misplaced one is seen.
+        let count = |_: &str, shape: &[usize]| Ok((0..shape.iter().product()).map(|i: usize| i as f64).collect());
+        let m = Transformer::build(c, DType::F64, &mut { count }).unwrap();
+        let b = &m.blocks[1];
+        for w in [&b.w_q, &b.w_k, &b.w_v] {
+            assert_eq!((w.rows, w.cols), (d, h * dh));
+            let x = w.to_f64();
+            for (i, j, k) in (0..h).flat_map(|i| (0..d).flat_map(move |j| (0..dh).map(move |k| (i, j, k)))) {
+                assert_eq!(x[j * h * dh + i * dh + k], ((i * d + j) * dh + k) as f64, "head {i}, row {j}, column {k}");
+            }
+        }
+        assert_eq!((b.w_o.rows, b.w_o.cols), (h * dh, d));
+        assert_eq!(b.w_o.to_f64(), (0..h * dh * d).map(|i| i as f64).collect::<Vec<_>>());
+        assert_eq!((b.b_q.rows, b.b_q.cols), (1, h * dh));
+        assert_eq!((b.b_v.rows, b.b_v.cols), (1, h * dh));
+        assert_eq!(b.mid_ln.as_ref().map(|a| (a.w.cols, a.b.cols)), Some((7, 7)));
+        assert_eq!(b.ln2.as_ref().map(|a| (a.w.cols, a.b.cols)), Some((d, d)));
+    }
+
+    #[test]
+    fn norms_have_weights_only_where_the_layout_has_them() {
+        for (norm, act, ln, mid) in [
+            (Norm::None, ActFn::SoluLn, false, false),
+            (Norm::LnPre, ActFn::SoluLn, false, false),
+            (Norm::Ln, ActFn::Relu, true, false),
+            (Norm::Ln, ActFn::SoluLn, true, true),
+        ] {
+            let Model::Transformer(m) = transformer(norm, act) else { panic!("not a transformer") };
+            let b = &m.blocks[0];
+            assert_eq!([b.ln1.is_some(), b.ln2.is_some(), m.ln_final.is_some(), b.mid_ln.is_some()], [ln, ln, ln, mid]);
+        }
+    }
+
+    #[test]
+    fn contradicting_weights_are_named() {
+        let model = transformer(Norm::Ln, ActFn::SoluLn);
+        let m = broken(&model, |t| drop(t.remove("blocks.1.attn.W_V")));
+        assert!(m.contains("tensor blocks.1.attn.W_V: not in the file") && m.contains("[2, 6, 3]"), "{m}");
+        let m = broken(&model, |t| t.get_mut("blocks.0.mlp.W_in").unwrap().1 = vec![7, 6]);
+        assert!(m.contains("tensor blocks.0.mlp.W_in: shape [7, 6]; expected shape [6, 7]"), "{m}");
+        let m = broken(&model, |t| drop(t.insert("blocks.0.attn.extra".into(), ("F64", vec![1], vec![0; 8]))));
+        assert!(m.contains("tensor blocks.0.attn.extra"), "{m}");
+        let m = broken(&model, |t| drop(t.insert("blocks.2.attn.mask".into(), ("BOOL", vec![1], vec![0]))));
+        assert!(m.contains("tensor blocks.2.attn.mask"), "{m}");
+        let m = broken(&model, |t| t.get_mut("unembed.b_U").unwrap().2[8..16].copy_from_slice(&f64::NAN.to_le_bytes()));
+        assert!(m.contains("tensor unembed.b_U: NaN at index [1]"), "{m}");
+        let m = broken(&model, |t| t.get_mut("embed.W_E").unwrap().2[56..64].copy_from_slice(&f64::NEG_INFINITY.to_le_bytes()));
+        assert!(m.contains("tensor embed.W_E: -inf at index [1, 1]"), "{m}");
+        let m = broken(&model, |t| t.get_mut("embed.W_E").unwrap().0 = "I64");
+        assert!(m.contains("tensor embed.W_E: dtype I64") && m.contains("F16"), "{m}");
+        let mlp = Model::Mlp(random_mlp(mlp_config(false), DType::F64, 1).unwrap());
+        let m = broken(&mlp, |t| drop(t.insert("layers.0.b".into(), ("F64", vec![5], vec![0; 40]))));
+        assert!(m.contains("tensor layers.0.b"), "{m}");
+    }
+
+    #[test]
+    fn a_config_that_lies_about_sizes_allocates_nothing() {
+        let dir = folder(&transformer(Norm::None, ActFn::Relu));
+        let path = dir.path().join("config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (key, from) in [("n_layers", 2), ("d_vocab", 11), ("d_model", 6), ("n_ctx", 5), ("d_mlp", 7)] {
+            let max = if key == "n_layers" { config::MAX_LAYERS } else { config::MAX_SIZE };
+            let (old, new) = (format!("\"{key}\": {from}"), format!("\"{key}\": {max}"));
+            assert!(text.contains(&old), "{text}");
+            std::fs::write(&path, text.replace(&old, &new)).unwrap();
+            let m = message(dir.path());
+            assert!(m.contains("model.safetensors: tensor ") && m.contains("expected"), "{m}");
+        }
+    }
+
+    #[test]
+    fn buffers_are_skipped_and_every_float_type_is_read() {
+        let Model::Transformer(before) = transformer(Norm::None, ActFn::Gelu) else { panic!("not a transformer") };
+        for (kind, tolerance) in [("F32", 1e-6), ("F16", 2e-3), ("BF16", 2e-2)] {
+            let dir = folder(&Model::Transformer(before.clone()));
+            edit(&dir.path().join("model.safetensors"), |t| {
+                for (dtype, _, raw) in t.values_mut() {
+                    *dtype = kind;
+                    *raw = raw
+                        .chunks_exact(8)
+                        .flat_map(|c| {
+                            let x = f64::from_le_bytes(c.try_into().unwrap());
+                            match kind {
+                                "F32" => (x as f32).to_le_bytes().to_vec(),
+                                "F16" => half::f16::from_f64(x).to_le_bytes().to_vec(),
+                                _ => half::bf16::from_f64(x).to_le_bytes().to_vec(),
+                            }
+                        })
+                        .collect();
+                }
+                t.insert("blocks.1.attn.mask".into(), ("BOOL", vec![2, 3], vec![1; 6]));
+                t.insert("blocks.0.attn.IGNORE".into(), ("F32", vec![], f32::NEG_INFINITY.to_le_bytes().to_vec()));
+            });
+            let Model::Transformer(after) = load(dir.path()).unwrap().model else { panic!("not a transformer") };
+            for (x, y) in before.to_file().iter().zip(after.to_file()) {
+                let e = max_diff(&x.2, &y.2);
+                assert!(e < tolerance * 4.0, "{kind} {}: {e}", x.0);
+                assert!(e > 0.0, "{kind} {}: was not rounded", x.0);
+            }
+        }
+    }
+
+    #[test]
+    fn values_beyond_the_compute_dtype_are_named() {
+        let dir = folder(&transformer(Norm::None, ActFn::Relu));
+        edit(&dir.path().join("model.safetensors"), |t| {
+            t.get_mut("unembed.b_U").unwrap().2[16..24].copy_from_slice(&1e300f64.to_le_bytes())
+        });
+        assert!(load(dir.path()).is_ok());
+        let m = Model::load(dir.path().to_str().unwrap(), DType::F32).unwrap_err().to_string();
+        assert!(m.contains("tensor unembed.b_U") && m.contains("index [2]") && m.contains("f32"), "{m}");
+    }
+
+    #[test]
+    fn missing_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(message(&dir.path().join("absent")).contains("absent: no such folder"));
+        assert!(message(dir.path()).contains("config.json: no such file"));
+        let file = dir.path().join("plain");
+        std::fs::write(&file, "x").unwrap();
+        assert!(message(&file).contains("plain: no folder"));
+        let full = folder(&transformer(Norm::None, ActFn::Relu));
+        std::fs::remove_file(full.path().join("model.safetensors")).unwrap();
+        assert!(message(full.path()).contains("model.safetensors: no such file"));
+        std::fs::create_dir(full.path().join("model.safetensors")).unwrap();
+        assert!(message(full.path()).contains("model.safetensors: no regular file"));
+        let m = Model::load("demo:absent", DType::F64).unwrap_err().to_string();
+        assert!(m.contains("demo:absent") && m.contains("demo:modadd"), "{m}");
+    }
+
+    #[test]
+    fn the_demo_loads_like_its_folder() {
+        let demo = Model::load("demo:modadd", DType::F64).unwrap();
+        let folder = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("demos/modadd")).unwrap();
+        assert_eq!((demo.name.as_str(), folder.name.as_str()), ("demo:modadd", "modadd"));
+        assert_eq!(demo.sha256, folder.sha256);
+        assert_eq!(demo.config_json["d_mlp"], 512);
+        let (Model::Transformer(a), Model::Transformer(b)) = (demo.model, folder.model) else { panic!("not transformers") };
+        assert!(a.config.read_last);
+        assert_eq!(max_diff(&a.blocks[0].w_q.to_f64(), &b.blocks[0].w_q.to_f64()), 0.0);
+        assert!(a.w_u.to_f64().iter().any(|&x| x != 0.0));
+    }
+
+    #[test]
+    fn the_hash_covers_both_files() {
+        let dir = folder(&Model::Mlp(random_mlp(mlp_config(true), DType::F64, 1).unwrap()));
+        let first = load(dir.path()).unwrap().sha256;
+        let config = dir.path().join("config.json");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let weights = dir.path().join("model.safetensors");
+        let both = [text.as_bytes(), &std::fs::read(&weights).unwrap()].concat();
+        assert_eq!(first, format!("{:x}", Sha256::digest(&both)));
+        std::fs::write(&config, text + " ").unwrap();
+        let second = load(dir.path()).unwrap().sha256;
+        edit(&weights, |t| t.get_mut("layers.0.b").unwrap().2[0] ^= 1);
+        let third = load(dir.path()).unwrap().sha256;
+        assert!(first != second && second != third && first != third);
+    }
+
+    #[test]
+    fn f16_values_have_their_meaning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path: PathBuf = dir.path().join("x.safetensors");
+        let tensors = fixture::Tensors::from([("h".into(), ("F16", vec![3], vec![0x00, 0x3c, 0x00, 0xc1, 0x01, 0x00]))]);
+        write(&path, &tensors);
+        assert_eq!(Checkpoint::open(&path).unwrap().tensor_f64("h", &[3]).unwrap(), [1.0, -2.5, 2f64.powi(-24)]);
+    }
+
+    #[test]
+    fn every_fixture_loads() {
+        let Some(shared) = shared() else { return };
+        for kind in ["solu_ln_full", "relu_nonorm", "solu_ln", "gelu_lnpre"] {
+            let loaded = load(&shared.join("fixtures/transformer-lens").join(kind)).unwrap();
+            let Model::Transformer(m) = loaded.model else { panic!("{kind} is no transformer") };
+            assert_eq!((m.blocks.len(), m.w_e.rows, m.w_u.cols, loaded.name.as_str()), (3, 101, 101, kind));
+            assert_eq!((m.ln_final.is_some(), m.blocks[2].mid_ln.is_some()), (kind == "solu_ln_full", kind == "solu_ln_full"));
+        }
+        for seed in ["seed0", "seed1"] {
+            let Model::Transformer(m) = load(&shared.join("fixtures/lib-paper").join(seed)).unwrap().model else {
+                panic!("{seed}")
+            };
+            assert_eq!((m.config.read_last, m.w_pos.rows, m.blocks[0].w_in.cols), (true, 3, 512));
+        }
+        let Model::Mlp(m) = load(&shared.join("fixtures/mlp-mnist")).unwrap().model else { panic!("mnist is no mlp") };
+        assert_eq!(m.layers.iter().map(|(w, _)| (w.rows, w.cols)).collect::<Vec<_>>(), [(784, 100), (100, 100), (100, 10)]);
+        let m = message(&shared.join("fixtures/hf/gpt2"));
+        assert!(m.contains("Hugging Face") && m.contains("gpt2"), "{m}");
+    }
+}
