@@ -13,5 +13,6 @@ pub mod manifest;
 pub mod model;
 pub mod ops;
 pub mod progress;
+pub mod report;
 
 pub use error::{Error, Result};

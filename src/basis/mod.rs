@@ -12,6 +12,7 @@ pub mod jvp;
 pub mod plan;
 pub mod quadrature;
 pub mod rotation;
+pub mod store;
 
 use faer::Mat;
 use rayon::prelude::*;
@@ -36,10 +37,8 @@ use crate::ops::{Launch, copy, gram};
 pub enum BasisKind {
     /// The paper's LIB.
     Jacobian,
-    /// Eigenvectors of the centred Gram matrix.
+    /// Eigenvectors of the Gram matrix: PCA, or the raw SVD without centring.
     Pca,
-    /// Eigenvectors of the raw Gram matrix.
-    Svd,
     /// The coordinates themselves.
     Neuron,
     OneMinusZero,
@@ -131,7 +130,7 @@ struct Plan<'a> {
     nodes: Vec<Node>,
     sections: Vec<Section>,
     dtype: DType,
-    /// Whether features are centred: pca always, svd and neuron never.
+    /// Whether features are centred; the neuron basis never is.
     centre: bool,
 }
 
@@ -140,6 +139,11 @@ struct Gathered {
     moments: Vec<Option<Moments>>,
     /// By section: sums of the data-only closed forms.
     sections: Vec<Vec<Vec<f64>>>,
+}
+
+/// Refuses options that the model cannot follow, without touching data.
+pub fn check(problem: Problem) -> Result<()> {
+    Plan::new(problem)?.roads().map(drop)
 }
 
 /// Computes bases and edges.
@@ -202,8 +206,7 @@ impl<'a> Plan<'a> {
             sections.extend((0..nodes.len() - 1).map(|l| Section::new(&net, &nodes[l], &nodes[next(l)], dtype)));
         }
         let centre = match o.basis {
-            BasisKind::Pca => true,
-            BasisKind::Svd | BasisKind::Neuron => false,
+            BasisKind::Neuron => false,
             _ => o.centre,
         };
         Ok(Self { problem, net, nodes, sections, dtype, centre })
@@ -219,7 +222,7 @@ impl<'a> Plan<'a> {
     }
 
     fn uses_jacobians(&self) -> bool {
-        !matches!(self.options().basis, BasisKind::Pca | BasisKind::Svd | BasisKind::Neuron)
+        !matches!(self.options().basis, BasisKind::Pca | BasisKind::Neuron)
     }
 
     /// Which sections take the closed form to M', which to the edges, and why.

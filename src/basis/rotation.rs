@@ -135,9 +135,11 @@ pub struct Basis {
     pub w_pinv: Mat<f64>,
     /// `[p, p]`, of the Jacobian bases
     pub v: Option<Mat<f64>>,
-    /// Importances: of all p directions for the Jacobian bases, the k kept ones first; else the
-    /// eigenvalues of the Gram matrix.
+    /// Importances: of all p directions for the Jacobian bases, the k kept ones first; else mean
+    /// squares.
     pub lambda: Vec<f64>,
+    /// Eigenvalues of the Gram matrix along the columns of W (mean squares of the neuron basis).
+    pub eigenvalues: Vec<f64>,
     /// Whether feature 0 is the constant.
     pub constant: bool,
 }
@@ -155,6 +157,7 @@ impl Basis {
             w_pinv: p.w_pinv.clone(),
             v: None,
             lambda: p.values.clone(),
+            eigenvalues: p.values.clone(),
             constant: p.constant,
         }
     }
@@ -163,8 +166,8 @@ impl Basis {
         let d = coords(&node.members);
         let eye = Mat::<f64>::identity(d, d);
         let gram = moments.gram(node, false);
-        let lambda = (0..d).map(|i| gram[(i, i)]).collect();
-        Self { c: eye.clone(), c_pinv: eye.clone(), w: eye.clone(), w_pinv: eye, v: None, lambda, constant: false }
+        let lambda: Vec<f64> = (0..d).map(|i| gram[(i, i)]).collect();
+        Self { c: eye.clone(), c_pinv: eye.clone(), w: eye.clone(), w_pinv: eye, v: None, eigenvalues: lambda.clone(), lambda, constant: false }
     }
     /// A = C C', what the layer before needs to know.
     pub fn a(&self) -> Mat<f64> {
@@ -213,6 +216,7 @@ pub fn jacobian(node: &Node, p: &Pca, m_dash: &Mat<f64>, lambda_dash: Option<&Ma
         w: p.w.clone(),
         w_pinv: p.w_pinv.clone(),
         v: Some(columns(v.as_ref(), &sorted)),
+        eigenvalues: p.values.clone(),
         lambda: sorted.iter().map(|&j| lambda[j]).collect(),
         constant,
     })

@@ -1,4 +1,4 @@
-//! `mechgraph lib`: the flags of a LIB run and the combinations of them that make sense.
+//! `mechgraph lib`: the flags of a LIB run, the combinations of them that make sense, and the run.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,7 +8,16 @@ use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::common::{Common, DataFlags, check_unique, parse_non_negative, typed};
+use super::run_dir::RunDir;
+use crate::basis::quadrature::{Rule, points};
+use crate::basis::rotation::Threshold;
+use crate::basis::{self, BasisKind, EdgeKind, Graph, Options, Problem, store};
+use crate::data::stream::Runner;
+use crate::data::{self, DataSet};
+use crate::device::{DType, Device};
 use crate::error::{Error, Result};
+use crate::manifest::{DeviceInfo, Fingerprint, Manifest, Source};
+use crate::model::{Loaded, Model};
 
 /// The default of `--threshold-rel`.
 const DEFAULT_RELATIVE_THRESHOLD: f64 = 1e-10;
@@ -133,6 +142,18 @@ pub struct Quadrature {
     pub intervals: usize,
 }
 
+impl Quadrature {
+    /// The points of the rule.
+    fn points(self) -> basis::closed::Nodes {
+        let rule = match self.rule {
+            Integration::Gradient => Rule::Gradient,
+            Integration::Trapezoidal => Rule::Trapezoidal,
+            Integration::GaussLegendre => Rule::GaussLegendre,
+        };
+        points(rule, self.intervals)
+    }
+}
+
 /// The quadrature of one node layer (`ln1.0`) or of all layers of a kind (`ln1`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerQuadrature {
@@ -155,14 +176,6 @@ impl FromStr for LayerQuadrature {
             "expected LAYER=trapezoidal:N, LAYER=gauss-legendre:N or LAYER=gradient, as in ln1.0=gauss-legendre:5".into()
         })
     }
-}
-
-/// Which eigenvalues are kept: those strictly above it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Threshold {
-    Absolute(f64),
-    /// A multiple of the largest eigenvalue of a direction that is not constant.
-    Relative(f64),
 }
 
 impl Args {
@@ -237,6 +250,60 @@ impl Args {
         let relative = Threshold::Relative(self.threshold_rel.unwrap_or(DEFAULT_RELATIVE_THRESHOLD));
         self.threshold.map_or(relative, Threshold::Absolute)
     }
+    /// The options of the run, those left open filled in for `model`.
+    fn options(&self, model: &Model) -> Result<Options> {
+        let node_layers = match self.node_layers.is_empty() {
+            false => self.node_layers.clone(),
+            true => model.default_node_layers(),
+        };
+        let last = node_layers.last().map(String::as_str).unwrap_or_default();
+        let sources = |r: Option<NonZeroUsize>| r.map(NonZeroUsize::get);
+        Ok(Options {
+            basis: match self.basis {
+                Basis::Jacobian => BasisKind::Jacobian,
+                Basis::Pca => BasisKind::Pca,
+                Basis::Neuron => BasisKind::Neuron,
+                Basis::OneMinusZeroTimesAlpha => BasisKind::OneMinusZero,
+                Basis::OneMinusAlphaSquared => BasisKind::OneMinusAlphaSquared,
+            },
+            edges: match self.edges {
+                EdgeFormula::Squared => EdgeKind::Squared,
+                EdgeFormula::Functional => EdgeKind::Functional,
+                EdgeFormula::None => EdgeKind::None,
+            },
+            sources_pos: sources(self.sources_pos),
+            sources_hidden: sources(self.sources_hidden),
+            sources_edges: sources(self.sources_edges),
+            quadrature: node_layers.iter().map(|l| self.quadrature_of(l).points()).collect(),
+            threshold: self.threshold(),
+            rotate_final: self.rotate_final(last)?,
+            centre: !self.no_center,
+            isolate_variance: !self.no_isolate_ln_var,
+            ngf: self.ngf,
+            method: match self.method {
+                Method::Auto => basis::Method::Auto,
+                Method::Moments => basis::Method::Moments,
+                Method::Jvp => basis::Method::Jvp,
+            },
+            seed: self.common.seed,
+            node_layers,
+        })
+    }
+    fn manifest(&self, model: &Loaded, data: (&str, &DataSet), gram: Option<&DataSet>, dtype: DType, device: &Device) -> Manifest {
+        let source = |(spec, set): (&str, &DataSet)| Source::new(set.name.clone(), spec, set.sha256.clone());
+        let fingerprint = Fingerprint {
+            command: "lib".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            config: self.common.flags.clone(),
+            model: Source::new(model.name.clone(), &self.model, model.sha256.clone()),
+            data: Some(source(data)),
+            gram_data: self.gram_data.as_deref().zip(gram).map(source),
+            seed: self.common.seed,
+            dtype,
+            backend: device.backend().into(),
+        };
+        Manifest::new(fingerprint, DeviceInfo::of(device))
+    }
     /// Whether to rotate the last node layer, which is `last`.
     pub fn rotate_final(&self, last: &str) -> Result<bool> {
         match self.rotate_final {
@@ -254,6 +321,51 @@ impl Args {
 /// The kind of a node layer: its name before the dot.
 fn kind(layer: &str) -> &str {
     layer.split('.').next().unwrap_or(layer)
+}
+
+/// Runs `mechgraph lib`.
+pub fn run(args: Args) -> Result<()> {
+    args.check()?;
+    let device = args.common.device()?;
+    let dtype = args.common.dtype(&device, DType::F64)?;
+    let loaded = Model::load(&args.model, dtype)?;
+    let spec = args.data.data.clone().unwrap_or_else(|| format!("{}#train", args.model));
+    let set = data::load(&spec, &loaded.model)?;
+    let gram_set = args.gram_data.as_ref().map(|g| data::load(g, &loaded.model)).transpose()?;
+    let options = args.options(&loaded.model)?;
+    let mut manifest = args.manifest(&loaded, (&spec, &set), gram_set.as_ref(), dtype, &device);
+    let problem = Problem { model: &loaded.model, data: &set, gram_data: gram_set.as_ref(), options: &options };
+    basis::check(problem)?;
+    let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
+    let progress = args.common.progress();
+    let memory = args.common.memory_limit(&device)?;
+    let runner = Runner { device: &device, progress: &progress, batch: args.common.batch.map(NonZeroUsize::get), memory };
+    let graph = basis::build(problem, &runner)?;
+    dir.write(store::FILE, &graph.to_safetensors()?)?;
+    manifest.roads.clone_from(&graph.roads);
+    manifest.plan_bytes = Some(progress.plan_bytes());
+    let facts = facts(&manifest, &graph, &progress.times());
+    dir.write(super::page::FILE, super::page::lib_page(&graph, &manifest.fingerprint.model.name, facts).as_bytes())?;
+    dir.finish(manifest, progress.times())
+}
+
+/// What the head of the page says.
+fn facts(manifest: &Manifest, graph: &Graph, times: &[(String, f64)]) -> Vec<(String, String)> {
+    let f = &manifest.fingerprint;
+    let data = f.data.as_ref().map_or(String::new(), |d| d.name.clone());
+    let sizes: Vec<String> = graph.layers.iter().map(|l| format!("{} {}", l.node.name, l.k())).collect();
+    let times: Vec<String> = times.iter().map(|(name, s)| format!("{name} {s:.2} s")).collect();
+    let rows = [
+        ("Model", f.model.name.clone()),
+        ("Data", data),
+        ("Basis", f.config.get("basis").cloned().unwrap_or_default()),
+        ("Features", sizes.join(", ")),
+        ("Precision", f.dtype.name().into()),
+        ("Device", format!("{} ({})", manifest.device.backend, manifest.device.name)),
+        ("Time", times.join(", ")),
+        ("Version", f.version.clone()),
+    ];
+    rows.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
 }
 
 fn parse_intervals(text: &str) -> std::result::Result<usize, String> {

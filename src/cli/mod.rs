@@ -19,6 +19,7 @@ pub mod devices;
 pub mod eval;
 pub mod jvp;
 pub mod lib;
+pub mod page;
 pub mod run_dir;
 
 /// Turns neural networks into graphs that researchers can read, search and test
@@ -145,7 +146,7 @@ impl Command {
     }
     fn run(self) -> Result<()> {
         match self {
-            Command::Lib(a) => a.check().and_then(|()| absent("lib")),
+            Command::Lib(a) => lib::run(*a),
             Command::Ablate(a) => a.check().and_then(|()| absent("ablate")),
             Command::Capture(a) => a.check().and_then(|()| absent("capture")),
             Command::Jvp(a) => a.check().and_then(|()| absent("jvp")),

@@ -17,6 +17,19 @@ impl Model {
             Model::Mlp(m) => network::mlp(m, fold),
         }
     }
+    /// The node layers of a run that names none: the residual stream in front of each half block and
+    /// of the unembedding, or every layer of an MLP; the output last.
+    pub fn default_node_layers(&self) -> Vec<String> {
+        let mut names: Vec<String> = match self {
+            Model::Transformer(t) => (0..t.config.n_layers).flat_map(|b| [format!("ln1.{b}"), format!("ln2.{b}")]).collect(),
+            Model::Mlp(m) => (0..m.layers.len()).map(|i| format!("layers.{i}")).collect(),
+        };
+        if matches!(self, Model::Transformer(_)) {
+            names.push("unembed".into());
+        }
+        names.push("output".into());
+        names
+    }
     /// Emits the model's first tuple for a batch, and says where its samples go.
     pub fn input(&self, b: &mut Builder<Launch>, net: &Network, batch: Batch) -> (Input, First) {
         let members = net.tuple(0).0;
