@@ -99,7 +99,6 @@ mod tests {
         let file = Checkpoint::open(&path).unwrap();
         assert_eq!(file.shape("logits"), Some(&[3830, 1, 114][..]));
         assert!(!file.names().any(|n| n == "mlp_act.0"));
-        assert_eq!(file.tensor_f64("logits", &[3830, 1, 114]).unwrap().len() * 4 % file.bytes().len(), 3830 * 114 * 4);
     }
 
     #[test]
@@ -126,8 +125,9 @@ mod tests {
     fn inputs_are_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("demos/modadd");
-        let copy = |name: &str| std::fs::copy(folder.join(name), dir.path().join(name)).unwrap();
-        ["config.json", "model.safetensors", "dataset.safetensors"].map(copy);
+        for name in ["config.json", "model.safetensors", "dataset.safetensors"] {
+            std::fs::copy(folder.join(name), dir.path().join(name)).unwrap();
+        }
         let d = dir.path().display();
         for name in ["config.json", "model.safetensors", "dataset.safetensors", "./model.safetensors"] {
             let e = capture(&format!("{d} --data {d}/dataset.safetensors#test --out {d}/{name} --sites q --force")).unwrap_err();

@@ -136,9 +136,10 @@ impl Common {
     pub fn memory_limit(&self, device: &Device) -> Result<u64> {
         Ok(device.free_memory()?.min(self.max_memory.unwrap_or(u64::MAX)))
     }
-    /// How passes run on `device`.
+    /// How passes run on `device`, without checkpoints.
     pub fn runner<'a>(&self, device: &'a Device, progress: &'a Progress) -> Result<Runner<'a>> {
-        Ok(Runner { device, progress, batch: self.batch.map(NonZeroUsize::get), memory: self.memory_limit(device)? })
+        let (batch, memory) = (self.batch.map(NonZeroUsize::get), self.memory_limit(device)?);
+        Ok(Runner { device, progress, batch, memory, checkpoints: None })
     }
     /// Progress as `--quiet` and `--progress` ask for.
     pub fn progress(&self) -> Progress {
@@ -258,7 +259,8 @@ pub fn metadata(command: &str, model: &Loaded, data: &DataSet) -> BTreeMap<Strin
 /// Refuses an output file that is one of the files a command reads.
 pub fn check_apart(out: &Path, model: &str, data: &str) -> Result<()> {
     let file = data.rsplit_once('#').map_or(data, |(file, _)| file);
-    let read = [Path::new(data).into(), file.into(), Path::new(model).join("config.json"), Path::new(model).join("model.safetensors")];
+    let read =
+        [Path::new(data).into(), file.into(), Path::new(model).join("config.json"), Path::new(model).join("model.safetensors")];
     let Ok(out) = out.canonicalize() else { return Ok(()) };
     match read.iter().find(|path: &&PathBuf| path.canonicalize().is_ok_and(|p| p == out)) {
         None => Ok(()),

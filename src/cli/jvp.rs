@@ -72,7 +72,8 @@ mod tests {
         let tokens: Vec<u8> = [3i64, 4, 113, 5, 6, 113].iter().flat_map(|x| x.to_le_bytes()).collect();
         let ones: Vec<u8> = std::iter::repeat_n(1f32.to_le_bytes(), 2 * 3 * 128).flatten().collect();
         let direction = ("F32", vec![2, 3, 128], ones);
-        let mut tensors = Tensors::from([("tokens".into(), ("I64", vec![2, 3], tokens)), ("tangent.0".into(), direction.clone())]);
+        let mut tensors =
+            Tensors::from([("tokens".into(), ("I64", vec![2, 3], tokens)), ("tangent.0".into(), direction.clone())]);
         write(&from, &tensors);
         let flags = format!("demo:modadd --data {} --out {}", from.display(), to.display());
         jvp(&flags).unwrap();

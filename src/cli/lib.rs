@@ -12,6 +12,7 @@ use super::run_dir::RunDir;
 use crate::basis::quadrature::{Rule, points};
 use crate::basis::rotation::Threshold;
 use crate::basis::{self, BasisKind, EdgeKind, Graph, Options, Problem, store};
+use crate::data::stream::Runner;
 use crate::data::{self, DataSet};
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
@@ -337,7 +338,7 @@ pub fn run(args: Args) -> Result<()> {
     basis::check(problem)?;
     let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
     let progress = args.common.progress();
-    let runner = args.common.runner(&device, &progress)?;
+    let runner = Runner { checkpoints: Some(dir.checkpoints()), ..args.common.runner(&device, &progress)? };
     let graph = basis::build(problem, &runner)?;
     dir.write(store::FILE, &graph.to_safetensors()?)?;
     manifest.roads.clone_from(&graph.roads);

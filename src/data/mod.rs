@@ -2,6 +2,7 @@
 
 mod arena;
 pub mod blocks;
+pub mod checkpoint;
 mod load;
 pub mod scan;
 pub mod stream;

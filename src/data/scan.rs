@@ -46,5 +46,5 @@ pub fn scan(
         let mut outs = scan.outs.iter().enumerate();
         outs.try_for_each(|(i, view)| file.write(i, samples.start, &arena.bytes(view)))
     };
-    each_block(runner, name, data, build, work, |()| ())
+    each_block(runner, name, data, 0, build, work, Ok)
 }

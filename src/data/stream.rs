@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::data::DataSet;
 use crate::data::arena::AnyArena;
 use crate::data::blocks::Blocks;
+use crate::data::checkpoint::Checkpoints;
 use crate::data::tree::{Join, Tree};
 use crate::device::{Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ pub struct Runner<'a> {
     pub batch: Option<usize>,
     /// Bytes that a pass may use.
     pub memory: u64,
+    /// Where the state of a pass is kept, if anywhere.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// A sum over blocks.
@@ -94,7 +97,10 @@ impl AsRef<Pass> for Pass {
 
 /// Runs one pass over all of `data`; `build` makes the program of a block shape.
 pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) -> Result<Pass>) -> Result<Vec<Sum>> {
-    let mut tree = Tree::default();
+    let (mut writer, mut tree) = match runner.checkpoints.as_ref().map(|c| c.open(name)) {
+        Some((writer, tree)) => (Some(writer), tree),
+        None => (None, Tree::default()),
+    };
     let sums = |pass: &Pass, arena: &mut AnyArena, _: Range<usize>| {
         arena.run(&pass.program);
         let sum = |r: &Read| match r {
@@ -103,19 +109,23 @@ pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) ->
         };
         Ok(pass.reads.iter().map(sum).collect::<Vec<_>>())
     };
-    each_block(runner, name, data, build, sums, |sums| tree.push(sums))?;
+    each_block(runner, name, data, tree.done(), build, sums, |sums| {
+        tree.push(sums);
+        writer.iter_mut().try_for_each(|w| w.save(&tree))
+    })?;
     tree.finish().ok_or_else(|| Error::flag("--data", "an empty data set", "at least one sample"))
 }
 
-/// Hands every block of `data` to `work`, its samples loaded into an arena, and the results to
-/// `fold` in the order of the blocks. Blocks of a wave run side by side.
+/// Hands every block of `data` but the first `done` to `work`, its samples loaded into an arena, and
+/// the results to `fold` in the order of the blocks. Blocks of a wave run side by side.
 pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
     runner: &Runner,
     name: &str,
     data: &DataSet,
+    done: usize,
     build: impl Fn(Batch) -> Result<P>,
     work: impl Fn(&P, &mut AnyArena, Range<usize>) -> Result<R> + Sync,
-    mut fold: impl FnMut(R),
+    mut fold: impl FnMut(R) -> Result<()>,
 ) -> Result<()> {
     let (samples, positions) = (data.samples.count(), data.samples.positions());
     if samples == 0 {
@@ -151,12 +161,13 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
         result
     };
     let Device::Cpu(cpu) = runner.device;
-    let mut next = 0;
+    let mut next = done;
+    stage.add(next as u64);
     while next < blocks.count() {
         let until = (next + wave).min(blocks.count());
         let results: Vec<_> = cpu.install(|| (next..until).into_par_iter().map(one).collect());
         for result in results {
-            fold(result?);
+            fold(result?)?;
         }
         next = until;
     }

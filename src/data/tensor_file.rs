@@ -35,7 +35,12 @@ struct Place {
 impl TensorFile {
     /// Begins `path` with the header of `tensors`, names with shapes `[n, ..]`, which are stored in
     /// this order. Fails if the file cannot be written or would have more than 2^63 bytes.
-    pub fn create(path: &Path, dtype: DType, metadata: &BTreeMap<String, String>, tensors: &[(String, Vec<usize>)]) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        dtype: DType,
+        metadata: &BTreeMap<String, String>,
+        tensors: &[(String, Vec<usize>)],
+    ) -> Result<Self> {
         let (element, mut at) = (dtype.bytes() as u64, 0u64);
         let mut header = Map::from_iter([("__metadata__".to_string(), json!(metadata))]);
         let mut places = Vec::new();

@@ -120,18 +120,14 @@ fn directions(model: &Transformer, data: &DataSet, file: &Checkpoint) -> Result<
 /// The program of a batch: the forward pass up to the last block in question, then each block.
 fn plan(model: &Transformer, directions: &[Direction], batch: Batch) -> Result<Scan> {
     let net = network::transformer(model, false)?;
-    let module = |name: &str, layer: usize| {
-        let id = format!("{name}.{layer}");
-        net.modules.iter().position(|m| m.id == id).unwrap_or_else(|| panic!("module {id}"))
-    };
     let mut b = Builder::new(model.dtype);
     let (input, first) = model.input(&mut b, &net, batch);
-    let until = directions.iter().map(|x| module("ln1", x.layer)).max().unwrap_or(0);
+    let until = directions.iter().map(|x| net.index("ln1", x.layer)).max().unwrap_or(0);
     let taps = forward(&mut b, &net, first, batch, until)?;
     let (mut feeds, mut outs) = (Vec::new(), Vec::new());
     for same_layer in directions.chunk_by(|x, y| x.layer == y.layer) {
         let layer = same_layer[0].layer;
-        let (from, to) = (module("ln1", layer), module("add_resid2", layer) + 1);
+        let (from, to) = (net.index("ln1", layer), net.index("add_resid2", layer) + 1);
         let chain = Chain::new(&net.stages(from, to), net.tuple(from).0, model.dtype);
         let resid = with_constant(&mut b, taps.tuples[from][0].view, 1.0);
         let tape = chain.primal(&mut b, resid, batch);

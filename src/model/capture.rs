@@ -41,7 +41,7 @@ pub fn capture(
     let plan = |batch: Batch| -> Result<(Scan, Vec<Vec<usize>>)> {
         let mut b = Builder::new(model.dtype());
         let (input, first) = model.input(&mut b, &net, batch);
-        let until = places.iter().map(|p| depth(&net, p)).max().unwrap_or(0);
+        let until = places.iter().map(|p| module(&net, p).0).max().unwrap_or(0);
         let taps = forward(&mut b, &net, first, batch, until)?;
         let taps: Vec<Tap> = places.iter().map(|p| tap(model, &net, &taps, p, batch)).collect();
         let (outs, shapes) = taps.into_iter().map(|t| (t.view, t.shape)).unzip();
@@ -56,39 +56,26 @@ pub fn capture(
     file.finish()
 }
 
-/// The index of a module, which the network has.
-fn index(net: &Network, name: &str, layer: usize) -> usize {
-    let id = format!("{name}.{layer}");
-    net.modules.iter().position(|m| m.id == id).unwrap_or_else(|| panic!("module {id}"))
-}
-
-/// The module in whose input a place is found: member `.1` of the tuple, if it is one of it.
+/// The module behind which a place is known, and the member of the tuple there that it is, unless it
+/// lies inside the module before.
 fn module(net: &Network, place: &Place) -> (usize, usize) {
-    let at = |name: &str| index(net, name, place.layer);
+    let at = |name: &str| net.index(name, place.layer);
     match place.site {
         Site::ResidPre => (at("ln1"), 0),
         Site::Q => (at("attn_out"), 0),
         Site::K => (at("attn_out"), 1),
         Site::V => (at("attn_out"), 2),
-        // Inside the module `attn_out`.
         Site::Pattern | Site::Z => (at("attn_out") + 1, 0),
         Site::AttnOut => (at("add_resid1"), 0),
         Site::ResidMid => (at("ln2"), 0),
         Site::MlpPre => (at("mlp_act"), 0),
-        // Inside the module `mlp_act`, or its output.
         Site::MlpMid | Site::MlpAct => (at("mlp_out"), 0),
         Site::MlpOut => (at("add_resid2"), 0),
         Site::ResidPost => (at("add_resid2") + 1, 0),
         Site::Act => (at("layers"), 0),
-        // Inside the module, or its output.
         Site::Pre => (at("layers") + 1, 0),
         Site::Logits => (net.modules.len(), 0),
     }
-}
-
-/// Number of modules to run before a place is reached.
-fn depth(net: &Network, place: &Place) -> usize {
-    module(net, place).0
 }
 
 fn tap(model: &Model, net: &Network, taps: &Taps, place: &Place, batch: Batch) -> Tap {
@@ -97,10 +84,12 @@ fn tap(model: &Model, net: &Network, taps: &Taps, place: &Place, batch: Batch) -
         Site::Pattern => taps.patterns[&(mi - 1, 0)],
         Site::Z => taps.mixed[&(mi - 1, 0)].view,
         Site::MlpMid if matches!(net.modules[mi - 1].stages[0], Stage::Act(Activation::Solu)) => {
+            // In front of the LayerNorm.
             taps.atoms[&(mi - 1, 1)][0].view
         }
         Site::Pre => match taps.atoms.get(&(mi - 1, 1)) {
             Some(input) => input[0].view,
+            // The last layer has no activation behind it.
             None => taps.tuples[mi][member].view,
         },
         _ => taps.tuples[mi][member].view,

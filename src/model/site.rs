@@ -110,7 +110,8 @@ impl Model {
         }
     }
     fn site(&self, name: &str) -> Option<(Site, Option<usize>)> {
-        let find = |kind: &str| self.table().iter().find(|(_, ours, hook)| kind == *ours || kind == *hook).map(|(site, ..)| *site);
+        let find =
+            |kind: &str| self.table().iter().find(|(_, ours, hook)| kind == *ours || kind == *hook).map(|(site, ..)| *site);
         if let Some((layer, kind)) = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
             return find(kind).filter(|s| *s != Site::Logits).zip(layer.parse().ok().map(Some));
         }
@@ -161,13 +162,28 @@ mod tests {
     #[test]
     fn unknown_names_list_the_known_ones() {
         let m = Model::Transformer(random_transformer(transformer_config(Norm::Ln, ActFn::Relu), DType::F32, 1).unwrap());
-        for bad in ["mlp", "", ".", "mlp_act.", "mlp_act.x", "mlp_act.-1", "blocks.mlp.hook_post", "blocks.0.", "logits.0", "blocks.0.logits", "act.0"] {
+        for bad in [
+            "mlp",
+            "",
+            ".",
+            "mlp_act.",
+            "mlp_act.x",
+            "mlp_act.-1",
+            "blocks.mlp.hook_post",
+            "blocks.0.",
+            "logits.0",
+            "blocks.0.logits",
+            "act.0",
+        ] {
             let e = names(&m, bad, &[0]).unwrap_err();
             let list = "expected one of resid_pre, resid_mid, resid_post, mlp_pre, mlp_mid, mlp_act";
             assert!(e.starts_with(&format!("--sites: found {bad}; {list}")) && e.contains("logits, with"), "{e}");
         }
         for bad in ["mlp_act.2", "blocks.2.hook_resid_pre"] {
-            assert_eq!(names(&m, bad, &[0]).unwrap_err(), format!("--sites: found {bad}; expected layers below 2, as many as the model has"));
+            assert_eq!(
+                names(&m, bad, &[0]).unwrap_err(),
+                format!("--sites: found {bad}; expected layers below 2, as many as the model has")
+            );
         }
         let mlp = Model::Mlp(random_mlp(mlp_config(true), DType::F32, 1).unwrap());
         assert_eq!(names(&mlp, "pre,act.2,logits", &[0, 2]).unwrap(), ["pre.0", "act.2", "pre.2", "logits"]);

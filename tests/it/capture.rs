@@ -12,8 +12,20 @@ use mechgraph::model::{ActFn, Checkpoint, MlpConfig, Model, TransformerConfig, r
 use crate::naive::{self, Trace, configs, max_error, random, read, sequences, shared, tokens, with_runner};
 
 const SITES: [&str; 14] = [
-    "resid_pre", "resid_mid", "resid_post", "mlp_pre", "mlp_mid", "mlp_act", "mlp_out", "attn_out", "q", "k", "v", "z",
-    "pattern", "logits",
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "mlp_pre",
+    "mlp_mid",
+    "mlp_act",
+    "mlp_out",
+    "attn_out",
+    "q",
+    "k",
+    "v",
+    "z",
+    "pattern",
+    "logits",
 ];
 
 /// Captures sites of all layers into `path`.
@@ -134,7 +146,8 @@ fn memory_does_not_grow_with_the_data() {
 fn layers_of_an_mlp() {
     let dir = tempfile::tempdir().unwrap();
     for (i, act) in naive::ACTS.into_iter().filter(|a| *a != ActFn::SoluLn).enumerate() {
-        let config = MlpConfig { input_size: 5, hidden_sizes: vec![7, 3][..i % 3].to_vec(), output_size: 4, act, bias: i % 2 == 0 };
+        let config =
+            MlpConfig { input_size: 5, hidden_sizes: vec![7, 3][..i % 3].to_vec(), output_size: 4, act, bias: i % 2 == 0 };
         let m = random_mlp(config, DType::F64, i as u64).unwrap();
         let (n, x) = (600, naive::Numbers::new(9).many(600 * 5));
         let traces: Vec<Trace> = x.chunks(5).map(|x| naive::forward_mlp(&m, x)).collect();

@@ -42,7 +42,8 @@ fn next_tokens_labels_and_labels_of_samples() {
             let at = |s: usize, p: usize| &logits[s][p * 11..(p + 1) * 11];
             let model = Model::Transformer(m.clone());
 
-            let next: Vec<_> = (0..n).flat_map(|s| (0..t - 1).map(move |p| (s, p))).map(|(s, p)| (at(s, p), ids[s][p + 1])).collect();
+            let next: Vec<_> =
+                (0..n).flat_map(|s| (0..t - 1).map(move |p| (s, p))).map(|(s, p)| (at(s, p), ids[s][p + 1])).collect();
             check(&model, &data, &score(&next), bar);
 
             let mut numbers = Numbers::new(5);

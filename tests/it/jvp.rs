@@ -108,7 +108,9 @@ fn tangents_equal_central_differences() {
             let tangent = given[&format!("tangent.{l}")].chunks(t * d);
             let difference = traces.iter().zip(tangent).flat_map(|(trace, v)| {
                 let x = &trace[&format!("resid_pre.{l}")];
-                let moved = |h: f64| block(&case.model, l, &x.iter().zip(v).map(|(x, v)| x + h * v).collect::<Vec<_>>(), &mut Trace::new());
+                let moved = |h: f64| {
+                    block(&case.model, l, &x.iter().zip(v).map(|(x, v)| x + h * v).collect::<Vec<_>>(), &mut Trace::new())
+                };
                 let y: Vec<f64> = moved(step).iter().zip(moved(-step)).map(|(a, b)| (a - b) / (2.0 * step)).collect();
                 y[(t - case.behind(l)) * d..].to_vec()
             });

@@ -88,7 +88,7 @@ pub fn sequences(data: &DataSet) -> Vec<&[u32]> {
 /// Calls `f` with a runner on `threads` CPU threads; returns the bytes the passes planned for.
 pub fn with_runner(threads: usize, batch: Option<usize>, f: impl FnOnce(&Runner)) -> u64 {
     let (device, progress) = (Device::open(Choice::Cpu, threads).unwrap(), Progress::new(Mode::Quiet));
-    f(&Runner { device: &device, progress: &progress, batch, memory: u64::MAX });
+    f(&Runner { device: &device, progress: &progress, batch, memory: u64::MAX, checkpoints: None });
     progress.plan_bytes()
 }
 
