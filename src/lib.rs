@@ -5,5 +5,6 @@
 
 pub mod device;
 pub mod error;
+pub mod report;
 
 pub use error::{Error, Result};
