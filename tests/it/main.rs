@@ -1,1 +1,6 @@
-fn main(){}
+//! One binary for all integration tests, a module a promise.
+
+mod capture;
+mod eval;
+mod jvp;
+mod naive;
