@@ -340,7 +340,7 @@ pub fn run(args: Args) -> Result<()> {
     let device = args.common.device()?;
     let dtype = args.common.dtype(&device, DType::F64)?;
     let loaded = Model::load(&args.model, dtype)?;
-    let spec = args.data.data.clone().unwrap_or_else(|| format!("{}#train", args.model));
+    let spec = args.data.or_split(&args.model, "train");
     let set = data::load(&spec, &loaded.model)?;
     let gram_set = args.gram_data.as_ref().map(|g| data::load(g, &loaded.model)).transpose()?;
     let options = args.options(&loaded.model)?;
@@ -349,9 +349,7 @@ pub fn run(args: Args) -> Result<()> {
     basis::check(problem)?;
     let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
     let progress = args.common.progress();
-    let memory = args.common.memory_limit(&device)?;
-    let batch = args.common.batch.map(NonZeroUsize::get);
-    let runner = Runner { device: &device, progress: &progress, batch, memory, checkpoints: Some(dir.checkpoints()) };
+    let runner = Runner { checkpoints: Some(dir.checkpoints()), ..args.common.runner(&device, &progress)? };
     compute(problem, &runner, &dir, manifest).inspect_err(|_| dir.abandon())
 }
 

@@ -149,9 +149,9 @@ impl Command {
         match self {
             Command::Lib(a) => lib::run(*a),
             Command::Ablate(a) => a.check().and_then(|()| absent("ablate")),
-            Command::Capture(a) => a.check().and_then(|()| absent("capture")),
-            Command::Jvp(a) => a.check().and_then(|()| absent("jvp")),
-            Command::Eval(a) => a.check().and_then(|()| absent("eval")),
+            Command::Capture(a) => capture::run(a),
+            Command::Jvp(a) => jvp::run(a),
+            Command::Eval(a) => eval::run(a),
             Command::Devices(a) => devices::run(a),
         }
     }

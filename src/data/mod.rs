@@ -1,12 +1,17 @@
 //! Data sets: token sequences or input vectors, with their labels.
 
+mod arena;
 pub mod blocks;
 pub mod checkpoint;
 mod load;
+pub mod scan;
 pub mod stream;
+mod targets;
+pub mod tensor_file;
 pub mod tree;
 
 pub use load::load;
+pub use targets::targets;
 
 /// Samples checked against the model they are for.
 #[derive(Clone, Debug)]

@@ -1,18 +1,20 @@
 //! One pass over a data set: a program per block, its accumulators folded into f64 sums along the
 //! canonical tree.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 
+use crate::data::DataSet;
+use crate::data::arena::AnyArena;
 use crate::data::blocks::Blocks;
 use crate::data::checkpoint::Checkpoints;
 use crate::data::tree::{Join, Tree};
-use crate::data::{DataSet, Samples};
-use crate::device::{Arena, DType, Device, IntBuffer, Program, Real, View};
+use crate::device::{DType, Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
 use crate::model::forward::Batch;
-use crate::ops::{self, Launch};
+use crate::ops::Launch;
 use crate::progress::Progress;
 
 /// How a pass runs; none of it changes the result.
@@ -75,7 +77,7 @@ pub struct Pass {
     pub program: Program<Launch>,
     pub input: Input,
     pub reads: Vec<Read>,
-    /// Receives the labels of the block's samples.
+    /// Receives the labels of the block's samples: as many a sample as the data set has.
     pub labels: Option<IntBuffer>,
     /// Receives the index of the block's first sample, for seeded probes.
     pub first: Option<IntBuffer>,
@@ -88,95 +90,87 @@ pub enum Input {
     Values(View),
 }
 
-enum AnyArena {
-    F32(Arena<f32>),
-    F64(Arena<f64>),
-}
-
-impl AnyArena {
-    fn new(program: &Program<Launch>) -> Self {
-        match program.dtype {
-            DType::F32 => AnyArena::F32(Arena::new(&program.layout)),
-            DType::F64 => AnyArena::F64(Arena::new(&program.layout)),
-        }
+impl AsRef<Pass> for Pass {
+    fn as_ref(&self) -> &Pass {
+        self
     }
-}
-
-fn run_block<T: Real>(pass: &Pass, arena: &mut Arena<T>, data: &DataSet, blocks: &Blocks, block: usize) -> Result<Vec<Sum>> {
-    let range = blocks.range(block);
-    match (&data.samples, pass.input) {
-        (Samples::Tokens { ids, t, .. }, Input::Tokens(b)) => arena.int_mut(b).copy_from_slice(&ids[range.start * t..range.end * t]),
-        (Samples::Inputs { x, width, .. }, Input::Values(v)) => {
-            let x = &x[range.start * width..range.end * width];
-            arena.real_mut(v.buffer).iter_mut().zip(x).for_each(|(y, x)| *y = T::of(*x));
-        }
-        _ => return Err(Error::shape("stream", "samples of another kind than the model's input", "tokens for a transformer, inputs for an MLP")),
-    }
-    if let (Some(b), Some(labels)) = (pass.labels, &data.labels) {
-        arena.int_mut(b).copy_from_slice(&labels.values[range.clone()]);
-    }
-    if let Some(b) = pass.first {
-        arena.int_mut(b)[0] = range.start as u32;
-    }
-    ops::run_cpu(&pass.program, arena);
-    let read = |v: &View| arena.real(v.buffer).iter().map(|x| x.to_f64()).collect::<Vec<_>>();
-    let sums = pass.reads.iter().map(|r| match r {
-        Read::Add(v) => Sum::Add(read(v)),
-        Read::Centred { rows, mean, m2 } => Sum::Centred { n: *rows as f64, mean: read(mean), m2: read(m2) },
-    });
-    Ok(sums.collect())
 }
 
 /// Runs one pass over all of `data`; `build` makes the program of a block shape.
 pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) -> Result<Pass>) -> Result<Vec<Sum>> {
+    let (mut writer, mut tree) = match runner.checkpoints.as_ref().map(|c| c.open(name)) {
+        Some((writer, tree)) => (Some(writer), tree),
+        None => (None, Tree::default()),
+    };
+    let sums = |pass: &Pass, arena: &mut AnyArena, _: Range<usize>| {
+        arena.run(&pass.program);
+        let sum = |r: &Read| match r {
+            Read::Add(v) => Sum::Add(arena.read(v)),
+            Read::Centred { rows, mean, m2 } => Sum::Centred { n: *rows as f64, mean: arena.read(mean), m2: arena.read(m2) },
+        };
+        Ok(pass.reads.iter().map(sum).collect::<Vec<_>>())
+    };
+    each_block(runner, name, data, tree.done(), build, sums, |sums| {
+        tree.push(sums);
+        writer.iter_mut().try_for_each(|w| w.save(&tree))
+    })?;
+    tree.finish().ok_or_else(|| Error::flag("--data", "an empty data set", "at least one sample"))
+}
+
+/// Hands every block of `data` but the first `done` to `work`, its samples loaded into an arena, and
+/// the results to `fold` in the order of the blocks. Blocks of a wave run side by side.
+pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
+    runner: &Runner,
+    name: &str,
+    data: &DataSet,
+    done: usize,
+    build: impl Fn(Batch) -> Result<P>,
+    work: impl Fn(&P, &mut AnyArena, Range<usize>) -> Result<R> + Sync,
+    mut fold: impl FnMut(R) -> Result<()>,
+) -> Result<()> {
     let (samples, positions) = (data.samples.count(), data.samples.positions());
+    if samples == 0 {
+        return Err(Error::flag("--data", "an empty data set", "at least one sample"));
+    }
     let blocks = Blocks::new(samples, positions);
     let batch = |n: usize| Batch { samples: n, positions };
     let full = build(batch(blocks.range(0).len()))?;
     let last_len = blocks.range(blocks.count() - 1).len();
     let ragged = if last_len == blocks.range(0).len() { None } else { Some(build(batch(last_len))?) };
-    let wave = wave(runner, name, &full, &blocks)?;
+    let wave = wave(runner, name, full.as_ref(), &blocks)?;
     let arenas: Vec<Mutex<Option<AnyArena>>> = (0..runner.device.lanes().min(wave)).map(|_| Mutex::new(None)).collect();
     let stage = runner.progress.stage(name, blocks.count() as u64, "blocks");
-    let one = |block: usize| -> Result<Vec<Sum>> {
+    let load_and_work = |plan: &P, arena: &mut AnyArena, block: usize| {
+        arena.load(plan.as_ref(), data, blocks.range(block))?;
+        work(plan, arena, blocks.range(block))
+    };
+    let one = |block: usize| -> Result<R> {
         let is_ragged = ragged.is_some() && block + 1 == blocks.count();
-        let pass = ragged.as_ref().filter(|_| is_ragged).unwrap_or(&full);
+        let plan = ragged.as_ref().filter(|_| is_ragged).unwrap_or(&full);
         // Each lane has an arena for the full shape; the one ragged block makes its own.
-        let mut own = is_ragged.then(|| AnyArena::new(&pass.program));
-        let sums = if let Some(arena) = &mut own {
-            run_any(pass, arena, data, &blocks, block)
+        let mut own = is_ragged.then(|| AnyArena::new(&plan.as_ref().program));
+        let result = if let Some(arena) = &mut own {
+            load_and_work(plan, arena, block)
         } else {
             let lane = rayon::current_thread_index().unwrap_or(0) % arenas.len();
             let mut slot = arenas[lane].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            run_any(pass, slot.get_or_insert_with(|| AnyArena::new(&pass.program)), data, &blocks, block)
+            load_and_work(plan, slot.get_or_insert_with(|| AnyArena::new(&plan.as_ref().program)), block)
         };
         stage.add(1);
-        sums
+        result
     };
     let Device::Cpu(cpu) = runner.device;
-    let (mut writer, mut tree) = match runner.checkpoints.as_ref().map(|c| c.open(name)) {
-        Some((writer, tree)) => (Some(writer), tree),
-        None => (None, Tree::default()),
-    };
-    let mut next = tree.done();
+    let mut next = done;
     stage.add(next as u64);
     while next < blocks.count() {
         let until = (next + wave).min(blocks.count());
-        let sums: Vec<_> = cpu.install(|| (next..until).into_par_iter().map(one).collect());
-        for s in sums {
-            tree.push(s?);
+        let results: Vec<_> = cpu.install(|| (next..until).into_par_iter().map(one).collect());
+        for result in results {
+            fold(result?)?;
         }
         next = until;
-        writer.iter_mut().try_for_each(|w| w.save(&tree))?;
     }
-    tree.finish().ok_or_else(|| Error::flag("--data", "an empty data set", "at least one sample"))
-}
-
-fn run_any(pass: &Pass, arena: &mut AnyArena, data: &DataSet, blocks: &Blocks, block: usize) -> Result<Vec<Sum>> {
-    match arena {
-        AnyArena::F32(a) => run_block(pass, a, data, blocks, block),
-        AnyArena::F64(a) => run_block(pass, a, data, blocks, block),
-    }
+    Ok(())
 }
 
 /// Bytes of one set of f64 sums.
@@ -216,7 +210,7 @@ fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<usi
         Some(wave) => (need(wanted), format!("--batch {} would fit", wave * blocks.per_block)),
         None => {
             let precision = if pass.program.dtype == DType::F64 { " or --dtype f32" } else { "" };
-            (need(1), format!("even with --batch 1; fewer node layers{precision} need less"))
+            (need(1), format!("even with --batch 1; fewer layers{precision} need less"))
         }
     };
     Err(Error::Memory { asked, free: runner.memory, hint: format!(" for the pass '{name}' ({hint})") })

@@ -1,10 +1,13 @@
 //! Models: configuration, weights, loading and saving.
 
+pub mod block_jvp;
+pub mod capture;
+pub mod chain;
 pub mod checkpoint;
 pub mod config;
+pub mod evaluate;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub mod chain;
 pub mod forward;
 mod input;
 mod mlp;
@@ -13,6 +16,7 @@ mod random;
 mod reader;
 mod save;
 pub mod sections;
+pub mod site;
 mod transformer;
 
 use std::path::Path;

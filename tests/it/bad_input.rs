@@ -1,7 +1,7 @@
 //! Bad input, a test for each kind: one sentence that names the file, tensor or flag, status 1, and
 //! nothing left behind that could be taken for a result.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mechgraph::model::{ActFn, Norm, TransformerConfig};
 use serde_json::json;
@@ -23,6 +23,16 @@ fn says(sentence: &str, parts: &[&str]) {
 /// A transformer on data of these tensors.
 fn with_data(data: &Tensors) -> Case {
     Case::new(&transformer(transformer_config()), data)
+}
+
+/// Runs the binary where no file can grow beyond 4 KiB: its status and what it says.
+#[cfg(target_os = "linux")]
+fn limited(args: &[String]) -> (Option<i32>, String) {
+    let script = r#"trap '' XFSZ; ulimit -f 8; exec "$0" "$@""#;
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_mechgraph")]).args(args).env("RUST_BACKTRACE", "0");
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[test]
@@ -421,10 +431,10 @@ fn plans_beyond_memory() {
     let run_dir = out.path().join("RUN");
     let lib = |flags: &[&str]| failure(&[&["lib", "demo:modadd", "--out", run_dir.to_str().unwrap(), "--quiet"], flags].concat());
     let sentence = lib(&["--max-memory", "1M"]);
-    says(&sentence, &["memory: the plan needs ", " bytes for the pass '", "(even with --batch 1; fewer node layers or --dtype f32 need less)"]);
+    says(&sentence, &["memory: the plan needs ", " bytes for the pass '", "(even with --batch 1; fewer layers or --dtype f32 need less)"]);
     says(&sentence, &["; expected at most 1048576 bytes, what is free or --max-memory allows"]);
     assert!(!run_dir.exists(), "refused before anything is written");
-    says(&lib(&["--max-memory", "1M", "--dtype", "f32"]), &["(even with --batch 1; fewer node layers need less)"]);
+    says(&lib(&["--max-memory", "1M", "--dtype", "f32"]), &["(even with --batch 1; fewer layers need less)"]);
 }
 
 #[test]
@@ -456,19 +466,92 @@ fn disks_that_are_full() {
     std::fs::create_dir(case.run_dir()).unwrap();
     symlink("/dev/full", case.run_dir().join("run.json.partial")).unwrap();
     says(&case.lib_fails(&[]), &["RUN/run.json: writing failed: No space left on device"]);
-    // A file may grow to 4 KiB: the manifest fits, the graph does not.
-    let limited = |args: &[String]| {
-        let script = r#"trap '' XFSZ; ulimit -f 8; exec "$0" "$@""#;
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", script, env!("CARGO_BIN_EXE_mechgraph")]).args(args).env("RUST_BACKTRACE", "0");
-        command.output().unwrap()
-    };
-    let output = limited(&case.lib_args(&[]));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    // The manifest fits, the graph does not.
+    let (status, stderr) = limited(&case.lib_args(&[]));
+    assert_eq!((status, stderr.lines().count()), (Some(1), 1), "{stderr}");
     says(&stderr, &["error: ", "RUN/graph.safetensors: writing failed: File too large"]);
     assert_no_results(&case.run_dir());
     case.lib_works(&[]);
+}
+
+#[test]
+fn output_files_that_cannot_be_written() {
+    let mut data = tokens(&[300, 4], |i| i % 11);
+    data.insert("tangent.0".into(), reals(&[300, 4, 6], |i| i as f64));
+    let case = with_data(&data);
+    for args in [case.capture_args(&[]), case.jvp_args(&[])] {
+        let out = case.path("F");
+        assert_eq!(run(&args).status, Some(0));
+        let before = std::fs::read(&out).unwrap();
+        says(&failure(&args), &["F: a file that exists already; expected a new name, or --force to replace the file"]);
+        assert_eq!(std::fs::read(&out).unwrap(), before);
+        #[cfg(target_os = "linux")]
+        {
+            // A failing rewrite keeps what was there.
+            let forced = [&args[..], &["--force".to_string()]].concat();
+            let (status, stderr) = limited(&forced);
+            assert_eq!((status, stderr.lines().count()), (Some(1), 1), "{stderr}");
+            says(&stderr, &["error: ", "F: writing failed: File too large"]);
+            assert_eq!(std::fs::read(&out).unwrap(), before);
+            assert!(!case.path("F.partial").exists());
+        }
+        std::fs::remove_file(&out).unwrap();
+        std::fs::create_dir(&out).unwrap();
+        says(&failure(&args), &["F: a folder; expected a file name to write to"]);
+        std::fs::remove_dir(&out).unwrap();
+    }
+    let to = |out: PathBuf| {
+        let mut args = case.capture_args(&["--force"]);
+        let at = args.iter().position(|a| a == "--out").unwrap() + 1;
+        args[at] = out.to_str().unwrap().into();
+        failure(&args)
+    };
+    says(&to(case.data().join("F")), &["data.safetensors/F", " failed: "]);
+    says(&to(case.path("none/F")), &["none/F", " failed: "]);
+    for input in [case.weights(), case.config(), case.data()] {
+        says(&to(input), &["--out: found ", "; expected "]);
+    }
+    case.lib_works(&[]);
+}
+
+#[test]
+fn directions_that_do_not_fit() {
+    let fails = |name: &str, stored| {
+        let mut data = tokens(&[2, 3], |i| i);
+        data.insert(name.into(), stored);
+        let case = with_data(&data);
+        let sentence = failure(&case.jvp_args(&[]));
+        assert!(!case.path("F").exists() && !case.path("F.partial").exists());
+        sentence
+    };
+    says(&fails("tangent.1", reals(&[2, 3, 6], |_| 1.0)), &["tangent.1", "; expected "]);
+    says(&fails("tangent.0", reals(&[2, 3, 5], |_| 1.0)), &["tensor tangent.0: shape [2, 3, 5]; expected shape [2, 3, 6]"]);
+    says(&fails("cotangent.0", ints(&[2, 3, 6], |_| 1)), &["tensor cotangent.0: dtype I64; expected F64, F32, F16 or BF16"]);
+    says(&fails("tangent.0", reals(&[2, 3, 6], |i| if i == 7 { f64::NAN } else { 1.0 })), &["tensor tangent.0: NaN at index [0, 1, 1]"]);
+    says(&fails("other", reals(&[1], |_| 1.0)), &["tangent", "; expected "]);
+    let sentence = failure(&Case::mlp().jvp_args(&[]));
+    says(&sentence, &["MODEL: found MODEL, an mlp; expected a transformer"]);
+}
+
+#[test]
+fn sites_that_do_not_exist() {
+    let case = Case::transformer();
+    for (sites, found) in [("nope", "--sites: found nope; expected one of resid_pre, "), ("mlp_act.7", "--sites: found mlp_act.7; expected layers below 1")] {
+        let mut args = case.capture_args(&[]);
+        *args.iter_mut().find(|a| *a == "logits").unwrap() = sites.into();
+        says(&failure(&args), &[found]);
+    }
+    says(&failure(&case.capture_args(&["--layers", "0..2"])), &["--layers: found layer 1; expected layers below 1"]);
+}
+
+#[test]
+fn nothing_to_predict() {
+    let case = Case::mlp();
+    says(&failure(&case.eval_args(&[])), &["data.safetensors: tensor labels: not in the file; expected labels [N]"]);
+    let case = with_data(&tokens(&[4, 1], |i| i));
+    says(&failure(&case.eval_args(&[])), &["tensor labels: not in the file, and samples of one token; expected labels, or samples"]);
+    let case = with_data(&tokens(&[4, 2], |_| 10));
+    says(&failure(&case.eval_args(&[])), &["tensor tokens: token id 10 as a next token; expected ids from 0 to 8"]);
 }
 
 #[test]

@@ -100,9 +100,26 @@ impl Case {
     }
     /// The command line of `lib` on this case, with more flags.
     pub fn lib_args(&self, flags: &[&str]) -> Vec<String> {
-        let text = |p: PathBuf| p.to_str().unwrap().to_string();
-        let (model, data, out) = (text(self.path("MODEL")), text(self.data()), text(self.run_dir()));
-        let args = ["lib", &model, "--data", &data, "--out", &out, "--quiet"];
+        let out = self.run_dir();
+        self.args("lib", &[&["--out", out.to_str().unwrap()], flags].concat())
+    }
+    /// The command line of `eval`.
+    pub fn eval_args(&self, flags: &[&str]) -> Vec<String> {
+        self.args("eval", flags)
+    }
+    /// The command line of a `capture` of the logits into F.
+    pub fn capture_args(&self, flags: &[&str]) -> Vec<String> {
+        let out = self.path("F");
+        self.args("capture", &[&["--out", out.to_str().unwrap(), "--sites", "logits"], flags].concat())
+    }
+    /// The command line of `jvp` into F.
+    pub fn jvp_args(&self, flags: &[&str]) -> Vec<String> {
+        let out = self.path("F");
+        self.args("jvp", &[&["--out", out.to_str().unwrap()], flags].concat())
+    }
+    fn args(&self, command: &str, flags: &[&str]) -> Vec<String> {
+        let (model, data) = (self.path("MODEL"), self.data());
+        let args = [command, model.to_str().unwrap(), "--data", data.to_str().unwrap(), "--quiet"];
         args.iter().chain(flags).map(ToString::to_string).collect()
     }
     /// The sentence of a `lib` that fails and leaves nothing behind that could be taken for a result.
@@ -117,7 +134,12 @@ impl Case {
     }
     /// The sentence with which every command that reads a model and a data set fails.
     pub fn loading_fails(&self) -> String {
-        self.lib_fails(&[])
+        let sentence = self.lib_fails(&[]);
+        for args in [self.eval_args(&[]), self.capture_args(&[])] {
+            assert_eq!(failure(&args), sentence, "{args:?}");
+        }
+        assert!(!self.path("F").exists() && !self.path("F.partial").exists());
+        sentence
     }
     /// The graph of a `lib` that works; see [`read_graph`].
     pub fn lib_works(&self, flags: &[&str]) -> Graph {

@@ -1,7 +1,11 @@
-//! The integration tests: one binary, a module a promise.
+//! One binary for all integration tests, a module a promise.
 
 mod bad_input;
+mod capture;
 mod cli;
 mod command;
 mod degenerate;
+mod eval;
 mod fuzz;
+mod jvp;
+mod naive;
