@@ -16,6 +16,10 @@ use crate::error::{Error, Result};
 use crate::model::Loaded;
 use crate::progress::{Mode, Progress};
 
+/// The most CPU threads: beyond the cores there is nothing to gain, and far beyond them a system
+/// spends its time on the threads themselves.
+const MAX_THREADS: usize = 1024;
+
 /// The common flags.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Common options")]
@@ -33,7 +37,7 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     pub batch: Option<NonZeroUsize>,
     /// CPU threads [default: the number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<NonZeroUsize>,
     /// Most memory to use: bytes, or with suffix K, M or G
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -190,6 +194,17 @@ pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
         .ok_or_else(|| "expected a positive whole number of bytes, or one with suffix K, M or G, as in 12G".into())
 }
 
+/// A number of CPU threads.
+fn parse_threads(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    parse_count(text, MAX_THREADS)
+}
+
+/// A whole number from 1 to `max`.
+pub fn parse_count(text: &str, max: usize) -> std::result::Result<NonZeroUsize, String> {
+    let count = text.parse::<NonZeroUsize>().ok().filter(|n| n.get() <= max);
+    count.ok_or_else(|| format!("expected a whole number from 1 to {max}"))
+}
+
 /// A finite number that is not negative.
 pub fn parse_non_negative(text: &str) -> std::result::Result<f64, String> {
     let number = text.parse::<f64>().ok();
@@ -322,6 +337,7 @@ mod tests {
             "--shard 4/4",
             "--batch 0",
             "--threads 0",
+            "--threads 1025",
             "--max-memory lots",
             "--dtype f16",
             "--backend gpu",

@@ -78,7 +78,8 @@ pub fn main() -> ExitCode {
 
 fn fail(error: &Error) -> ExitCode {
     use std::io::Write;
-    let mut text = format!("error: {error}\n");
+    // Names out of files may hold line breaks and terminal escapes: the sentence stays one line of text.
+    let mut text = format!("error: {}\n", error.to_string().replace(char::is_control, " "));
     if let Some(hint) = hint(error) {
         text += &format!("hint: {hint}\n");
     }

@@ -143,7 +143,7 @@ fn inputs(file: &Checkpoint, name: &str, model: &Mlp) -> Result<(Vec<f64>, usize
         ));
     }
     in_range(&x, model.dtype).map_err(|i| {
-        wrong(format!("{} at index {:?}", x[i], index(i, shape)), format!("values within the range of {}", model.dtype.name()))
+        wrong(format!("{:?} at index {:?}", x[i], index(i, shape)), format!("values within the range of {}", model.dtype.name()))
     })?;
     Ok((x, n))
 }

@@ -11,7 +11,7 @@ use crate::data::arena::AnyArena;
 use crate::data::blocks::Blocks;
 use crate::data::checkpoint::Checkpoints;
 use crate::data::tree::{Join, Tree};
-use crate::device::{Device, IntBuffer, Program, View};
+use crate::device::{DType, Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
 use crate::model::forward::Batch;
 use crate::ops::Launch;
@@ -22,7 +22,8 @@ use crate::progress::Progress;
 pub struct Runner<'a> {
     pub device: &'a Device,
     pub progress: &'a Progress,
-    /// Samples in flight; rounded up to whole blocks.
+    /// Samples in flight, rounded up to whole blocks; without it, as many as keep the lanes busy and
+    /// fit into memory.
     pub batch: Option<usize>,
     /// Bytes that a pass may use.
     pub memory: u64,
@@ -132,14 +133,12 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
         return Err(Error::flag("--data", "an empty data set", "at least one sample"));
     }
     let blocks = Blocks::new(samples, positions);
-    let lanes = runner.device.lanes();
-    let wave = runner.batch.map_or(4 * lanes, |b| b.div_ceil(blocks.per_block)).clamp(1, blocks.count());
     let batch = |n: usize| Batch { samples: n, positions };
     let full = build(batch(blocks.range(0).len()))?;
     let last_len = blocks.range(blocks.count() - 1).len();
     let ragged = if last_len == blocks.range(0).len() { None } else { Some(build(batch(last_len))?) };
-    check_memory(runner, name, full.as_ref(), lanes.min(wave), wave, blocks.count())?;
-    let arenas: Vec<Mutex<Option<AnyArena>>> = (0..lanes.min(wave)).map(|_| Mutex::new(None)).collect();
+    let wave = wave(runner, name, full.as_ref(), &blocks)?;
+    let arenas: Vec<Mutex<Option<AnyArena>>> = (0..runner.device.lanes().min(wave)).map(|_| Mutex::new(None)).collect();
     let stage = runner.progress.stage(name, blocks.count() as u64, "blocks");
     let load_and_work = |plan: &P, arena: &mut AnyArena, block: usize| {
         arena.load(plan.as_ref(), data, blocks.range(block))?;
@@ -178,26 +177,41 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
 fn sum_bytes(pass: &Pass) -> u64 {
     let len = |r: &Read| match r {
         Read::Add(v) => v.buffer.len,
-        Read::Centred { mean, m2, .. } => mean.buffer.len + m2.buffer.len,
+        Read::Centred { mean, m2, .. } => mean.buffer.len.saturating_add(m2.buffer.len),
     };
-    8 * pass.reads.iter().map(len).sum::<usize>() as u64
+    pass.reads.iter().map(len).fold(0, |sum: u64, len| sum.saturating_add(8u64.saturating_mul(len as u64)))
 }
 
-/// Refuses a pass that cannot fit, before any work: an arena a lane, the sums of a wave, and the
-/// subtrees that the canonical tree keeps.
-fn check_memory(runner: &Runner, name: &str, pass: &Pass, lanes: usize, wave: usize, blocks: usize) -> Result<()> {
-    let levels = u64::from(usize::BITS - blocks.leading_zeros()) + 1;
+/// Refuses a pass over `data` that cannot fit into memory, without any work; see [`run`].
+pub fn check(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) -> Result<Pass>) -> Result<()> {
+    let positions = data.samples.positions();
+    let blocks = Blocks::new(data.samples.count(), positions);
+    let full = build(Batch { samples: blocks.range(0).len(), positions })?;
+    wave(runner, name, &full, &blocks).map(drop)
+}
+
+/// The number of blocks in flight. What they hold: an arena a lane, the sums of every block, and the
+/// subtrees that the canonical tree keeps. Refuses what does not fit, and says what would.
+fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<usize> {
+    let lanes = runner.device.lanes();
+    let levels = u64::from(usize::BITS - blocks.count().leading_zeros()) + 1;
     let (arena, sums) = (pass.program.bytes(), sum_bytes(pass));
-    let need = |lanes: usize, wave: usize| lanes as u64 * arena + (wave as u64 + levels) * sums;
-    let asked = need(lanes, wave);
-    runner.progress.note_plan(asked);
-    if asked <= runner.memory {
-        return Ok(());
-    }
-    let hint = if need(1, 1) <= runner.memory {
-        "; --batch 1 would fit".to_string()
-    } else {
-        format!("; even --batch 1 needs {} bytes, so take fewer layers or --dtype f32", need(1, 1))
+    let need = |wave: usize| {
+        let arenas = arena.saturating_mul(lanes.min(wave) as u64);
+        arenas.saturating_add(sums.saturating_mul(wave as u64 + levels))
     };
-    Err(Error::Memory { asked, free: runner.memory, hint: format!(" for the pass '{name}'{hint}") })
+    let wanted = runner.batch.map_or(4 * lanes, |b| b.div_ceil(blocks.per_block)).clamp(1, blocks.count());
+    let fitting = (1..=wanted).rev().find(|&wave| need(wave) <= runner.memory);
+    let (asked, hint) = match fitting {
+        Some(wave) if wave == wanted || runner.batch.is_none() => {
+            runner.progress.note_plan(need(wave));
+            return Ok(wave);
+        }
+        Some(wave) => (need(wanted), format!("--batch {} would fit", wave * blocks.per_block)),
+        None => {
+            let precision = if pass.program.dtype == DType::F64 { " or --dtype f32" } else { "" };
+            (need(1), format!("even with --batch 1; fewer layers{precision} need less"))
+        }
+    };
+    Err(Error::Memory { asked, free: runner.memory, hint: format!(" for the pass '{name}' ({hint})") })
 }

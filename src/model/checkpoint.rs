@@ -110,7 +110,7 @@ impl Checkpoint {
         match values.iter().position(|x| !x.is_finite()) {
             None => Ok(values),
             Some(i) => {
-                let found = format!("{} at index {:?}", values[i], index(range.start + i, &info.shape));
+                let found = format!("{:?} at index {:?}", values[i], index(range.start + i, &info.shape));
                 Err(Error::tensor(&self.path, name, found, "finite values"))
             }
         }

@@ -1,6 +1,11 @@
 //! One binary for all integration tests, a module a promise.
 
+mod bad_input;
 mod capture;
+mod cli;
+mod command;
+mod degenerate;
 mod eval;
+mod fuzz;
 mod jvp;
 mod naive;
