@@ -147,7 +147,7 @@ impl Command {
     fn run(self) -> Result<()> {
         match self {
             Command::Lib(a) => lib::run(*a),
-            Command::Ablate(a) => a.check().and_then(|()| absent("ablate")),
+            Command::Ablate(a) => ablate::run(*a),
             Command::Capture(a) => a.check().and_then(|()| absent("capture")),
             Command::Jvp(a) => a.check().and_then(|()| absent("jvp")),
             Command::Eval(a) => a.check().and_then(|()| absent("eval")),

@@ -3,9 +3,11 @@
 pub mod blocks;
 mod load;
 pub mod stream;
+mod targets;
 pub mod tree;
 
 pub use load::load;
+pub use targets::targets;
 
 /// Samples checked against the model they are for.
 #[derive(Clone, Debug)]

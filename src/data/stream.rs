@@ -71,7 +71,7 @@ pub struct Pass {
     pub program: Program<Launch>,
     pub input: Input,
     pub reads: Vec<Read>,
-    /// Receives the labels of the block's samples.
+    /// Receives the labels of the block's samples: as many a sample as the data set has.
     pub labels: Option<IntBuffer>,
     /// Receives the index of the block's first sample, for seeded probes.
     pub first: Option<IntBuffer>,
@@ -109,7 +109,8 @@ fn run_block<T: Real>(pass: &Pass, arena: &mut Arena<T>, data: &DataSet, blocks:
         _ => return Err(Error::shape("stream", "samples of another kind than the model's input", "tokens for a transformer, inputs for an MLP")),
     }
     if let (Some(b), Some(labels)) = (pass.labels, &data.labels) {
-        arena.int_mut(b).copy_from_slice(&labels.values[range.clone()]);
+        let per_sample = labels.values.len() / blocks.samples;
+        arena.int_mut(b).copy_from_slice(&labels.values[range.start * per_sample..range.end * per_sample]);
     }
     if let Some(b) = pass.first {
         arena.int_mut(b)[0] = range.start as u32;
