@@ -133,7 +133,8 @@ fn as_flags(path: &Path, arg: &Arg, key: &str, value: &Value) -> Result<Vec<OsSt
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::lib::{Args, Basis, Threshold};
+    use crate::basis::rotation::Threshold;
+    use crate::cli::lib::{Args, Basis};
     use crate::cli::tests::lib_args;
     use clap::CommandFactory;
     use std::path::PathBuf;

@@ -339,7 +339,8 @@ pub fn run(args: Args) -> Result<()> {
     let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
     let progress = args.common.progress();
     let memory = args.common.memory_limit(&device)?;
-    let runner = Runner { device: &device, progress: &progress, batch: args.common.batch.map(NonZeroUsize::get), memory };
+    let batch = args.common.batch.map(NonZeroUsize::get);
+    let runner = Runner { device: &device, progress: &progress, batch, memory, checkpoints: Some(dir.checkpoints()) };
     let graph = basis::build(problem, &runner)?;
     dir.write(store::FILE, &graph.to_safetensors()?)?;
     manifest.roads.clone_from(&graph.roads);

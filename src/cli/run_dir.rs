@@ -6,13 +6,18 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::data::checkpoint::Checkpoints;
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, Status};
 
 const MANIFEST: &str = "run.json";
 const PARTIAL: &str = ".partial";
 const DATA: &str = "data";
+const CHECKPOINT: &str = "checkpoint";
+/// How much work a kill may cost.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A folder that results are written to.
 #[derive(Debug)]
@@ -32,10 +37,12 @@ impl RunDir {
         fs::create_dir_all(path).map_err(|e| Error::io(path, "creating the folder", e))?;
         let dir = Self { path: path.into() };
         let own = dir.own_entries()?;
+        let mut resumes = false;
         if dir.file(MANIFEST).exists() {
             // With --force even a manifest that cannot be read may be replaced.
             if !force {
                 dir.check_takeover(manifest)?;
+                resumes = true;
             }
         } else if let Some(foreign) = dir.entries()?.into_iter().find(|e| !is_partial(e, MANIFEST)) {
             let found = format!("a folder with files but no {MANIFEST} ({} is one)", foreign.to_string_lossy());
@@ -44,7 +51,7 @@ impl RunDir {
         let running = Manifest { status: Status::Running, ..manifest.clone() };
         // Before anything is removed: interrupted here, the folder still counts as a run's.
         dir.write(MANIFEST, running.to_json()?.as_bytes())?;
-        for name in own.iter().filter(|n| *n != MANIFEST) {
+        for name in own.iter().filter(|n| *n != MANIFEST && !(resumes && *n == CHECKPOINT)) {
             dir.remove(name)?;
         }
         Ok(dir)
@@ -81,10 +88,15 @@ impl RunDir {
         }
         write_file(&path, content)
     }
+    /// Where the passes of this run keep their state, for the run that takes over after a kill.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints { folder: self.file(CHECKPOINT), every: CHECKPOINT_INTERVAL }
+    }
     /// Ends the run: writes its manifest, the last of its files, as `done`.
     pub fn finish(&self, mut manifest: Manifest, times: Vec<(String, f64)>) -> Result<()> {
         manifest.finish(times);
-        self.write(MANIFEST, manifest.to_json()?.as_bytes())
+        self.write(MANIFEST, manifest.to_json()?.as_bytes())?;
+        self.remove(&CHECKPOINT.into())
     }
     fn check_takeover(&self, manifest: &Manifest) -> Result<()> {
         let left = Manifest::read(&self.file(MANIFEST))?;
@@ -106,7 +118,7 @@ impl RunDir {
     }
     fn remove(&self, name: &OsString) -> Result<()> {
         let path = self.path.join(name);
-        let gone = if name == DATA { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let gone = if name == DATA || name == CHECKPOINT { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         gone.or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(()) } else { Err(Error::io(&path, "removing", e)) })
     }
 }
@@ -115,7 +127,7 @@ impl RunDir {
 fn is_own(name: &str) -> bool {
     let whole = name.strip_suffix(PARTIAL).unwrap_or(name);
     let is_ablation = whole.starts_with("ablation-") && whole.ends_with(".json");
-    name == DATA || is_ablation || [MANIFEST, "graph.safetensors", "index.html", "clusters.json"].contains(&whole)
+    name == DATA || name == CHECKPOINT || is_ablation || [MANIFEST, "graph.safetensors", "index.html", "clusters.json"].contains(&whole)
 }
 
 fn is_partial(entry: &OsString, name: &str) -> bool {

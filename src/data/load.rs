@@ -214,7 +214,7 @@ mod tests {
         let named = ("b.tokens", short(&[1, 2], &[7, 8]));
         let d = load_from(&[bare.clone(), named.clone()], "", &m).unwrap();
         assert_eq!(d.samples, Samples::Tokens { ids: vec![0, 10, 2, 3, 4, 5], n: 2, t: 3 });
-        assert_eq!((d.n(), d.labels, d.name.as_str(), d.sha256.len()), (2, None, "d.safetensors", 64));
+        assert_eq!((d.samples.count(), d.labels, d.name.as_str(), d.sha256.len()), (2, None, "d.safetensors", 64));
         let d = load_from(&[bare, named.clone()], "#b", &m).unwrap();
         assert_eq!(d.samples, Samples::Tokens { ids: vec![7, 8], n: 1, t: 2 });
         assert_eq!(d.name, "d.safetensors#b");
@@ -354,7 +354,7 @@ mod tests {
         let dir = shared.join("fixtures/lib-paper/seed0");
         let model = Model::load(dir.to_str().unwrap(), DType::F64).unwrap().model;
         let d = load(&format!("{}#train", dir.join("dataset.safetensors").display()), &model).unwrap();
-        assert_eq!((d.n(), d.labels.unwrap().values.len()), (3830, 3830));
+        assert_eq!((d.samples.count(), d.labels.unwrap().values.len()), (3830, 3830));
         let dir = shared.join("fixtures/transformer-lens/solu_ln");
         let model = Model::load(dir.to_str().unwrap(), DType::F64).unwrap().model;
         let d = load(dir.join("goldens.safetensors").to_str().unwrap(), &model).unwrap();

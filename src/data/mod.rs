@@ -1,6 +1,7 @@
 //! Data sets: token sequences or input vectors, with their labels.
 
 pub mod blocks;
+pub mod checkpoint;
 mod load;
 pub mod stream;
 mod targets;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use crate::data::blocks::Blocks;
+use crate::data::checkpoint::Checkpoints;
 use crate::data::tree::{Join, Tree};
 use crate::data::{DataSet, Samples};
 use crate::device::{Arena, DType, Device, IntBuffer, Program, Real, View};
@@ -23,6 +24,8 @@ pub struct Runner<'a> {
     pub batch: Option<usize>,
     /// Bytes that a pass may use.
     pub memory: u64,
+    /// Where the state of a pass is kept, if anywhere.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// A sum over blocks.
@@ -153,8 +156,12 @@ pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) ->
         sums
     };
     let Device::Cpu(cpu) = runner.device;
-    let mut tree = Tree::default();
-    let mut next = 0;
+    let (mut writer, mut tree) = match runner.checkpoints.as_ref().map(|c| c.open(name)) {
+        Some((writer, tree)) => (Some(writer), tree),
+        None => (None, Tree::default()),
+    };
+    let mut next = tree.done();
+    stage.add(next as u64);
     while next < blocks.count() {
         let until = (next + wave).min(blocks.count());
         let sums: Vec<_> = cpu.install(|| (next..until).into_par_iter().map(one).collect());
@@ -162,6 +169,7 @@ pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) ->
             tree.push(s?);
         }
         next = until;
+        writer.iter_mut().try_for_each(|w| w.save(&tree))?;
     }
     tree.finish().ok_or_else(|| Error::flag("--data", "an empty data set", "at least one sample"))
 }
