@@ -160,7 +160,13 @@ impl<'a> Bench<'a> {
 
     /// One pass over the data: the forward pass up to module `until`, then what `emit` makes of it.
     /// `emit` adds the loss and the hits of run p to row p of the view that it is given.
-    fn measure(&self, name: &str, runs: usize, until: usize, emit: impl Fn(&mut Builder<Launch>, View, IntBuffer, &Taps, Batch) -> Result<()>) -> Result<Vec<Score>> {
+    fn measure(
+        &self,
+        name: &str,
+        runs: usize,
+        until: usize,
+        emit: impl Fn(&mut Builder<Launch>, View, IntBuffer, &Taps, Batch) -> Result<()>,
+    ) -> Result<Vec<Score>> {
         let labels = self.data.labels.as_ref().map_or(0, |l| l.values.len()) / self.data.samples.count();
         let sums = stream::run(self.runner, name, &self.data, |batch| {
             let mut b = Builder::new(self.model.dtype());
@@ -353,7 +359,7 @@ mod tests {
 
     fn with_runner(test: impl FnOnce(&Runner)) {
         let (device, progress) = (Device::open(Choice::Cpu, 2).unwrap(), Progress::new(Mode::Quiet));
-        test(&Runner { device: &device, progress: &progress, batch: None, memory: u64::MAX });
+        test(&Runner { device: &device, progress: &progress, batch: None, memory: u64::MAX, checkpoints: None });
     }
 
     fn graph(model: &Model, data: &DataSet, layers: &[&str], basis: BasisKind, runner: &Runner) -> Graph {
@@ -402,7 +408,9 @@ mod tests {
         for (i, &label) in bench.data.labels.as_ref().unwrap().values.iter().enumerate().filter(|(_, l)| **l != loss::SKIPPED) {
             let row = m.row(&logits, i);
             loss -= (row[label as usize].exp() / row.iter().map(|x| x.exp()).sum::<f64>()).ln();
-            hits += f64::from(u8::from((0..row.len()).all(|j| row[j] < row[label as usize] || j >= label as usize && row[j] == row[label as usize])));
+            hits += f64::from(u8::from(
+                (0..row.len()).all(|j| row[j] < row[label as usize] || j >= label as usize && row[j] == row[label as usize]),
+            ));
             count += 1.0;
         }
         Score { loss: loss / count, accuracy: hits / count }
@@ -470,7 +478,13 @@ mod tests {
             for i in 0..mask.owners.len() {
                 let keep: Vec<f64> = (0..f_hat.cols).map(|j| f64::from(u8::from(mask.keeps(i, j)))).collect();
                 let masked = b.matrix(f_hat.rows, f_hat.cols);
-                b.push(Launch::Scale(copy::ScaleArgs { x: f_hat, w: Tensor::row(DType::F64, keep), bias: None, y: masked, accumulate: false }));
+                b.push(Launch::Scale(copy::ScaleArgs {
+                    x: f_hat,
+                    w: Tensor::row(DType::F64, keep),
+                    bias: None,
+                    y: masked,
+                    accumulate: false,
+                }));
                 let x = multiply(b, masked, &host(c_pinv));
                 let x = through(b, bench, [from.module, to.module], x, batch);
                 let x = next.map_or(x, |pair| multiply(b, x, &host(&pair.0)));
@@ -501,7 +515,9 @@ mod tests {
                 for (l, e) in graph.edges.iter().enumerate() {
                     let (ends, next) = ([&found[l], &found[l + 1]], pair(&graph, l + 1));
                     let section = Masked::new(&bench, ends, pair(&graph, l).unwrap(), next.as_ref());
-                    for (count, constant) in [(usize::MAX, true), (e.nrows() * e.ncols() / 3, true), (9, true), (9, false), (0, false)] {
+                    for (count, constant) in
+                        [(usize::MAX, true), (e.nrows() * e.ncols() / 3, true), (9, true), (9, false), (0, false)]
+                    {
                         let mask = EdgeMask::new(e, count, constant);
                         let what = format!("{} with {count} edges, {constant}, {} masks", ends[0].name, mask.masks.len());
                         let want = naive_edges(&bench, ends, &pair(&graph, l).unwrap(), next.as_ref(), &mask);
@@ -520,11 +536,12 @@ mod tests {
         let (model, data) = transformer(Norm::Ln, false, false);
         let scores = [(1, None), (2, Some(1)), (2, Some(200))].map(|(threads, batch)| {
             let (device, progress) = (Device::open(Choice::Cpu, threads).unwrap(), Progress::new(Mode::Quiet));
-            let runner = Runner { device: &device, progress: &progress, batch, memory: u64::MAX };
+            let runner = Runner { device: &device, progress: &progress, batch, memory: u64::MAX, checkpoints: None };
             let graph = graph(&model, &data, &["ln1.0", "ln2.0", "output"], BasisKind::Jacobian, &runner);
             let bench = Bench::new(&model, data.clone(), &runner).unwrap();
             let basis = pair(&graph, 0).unwrap();
-            let section = Masked::new(&bench, [&graph.layers[0].node, &graph.layers[1].node], basis.clone(), pair(&graph, 1).as_ref());
+            let section =
+                Masked::new(&bench, [&graph.layers[0].node, &graph.layers[1].node], basis.clone(), pair(&graph, 1).as_ref());
             let edges = bench.edges(&section, &EdgeMask::new(&graph.edges[0], 11, true), "edges").unwrap();
             (bench.nodes(&graph.layers[0].node, &basis, &[3, 5]).unwrap(), edges)
         });
@@ -545,7 +562,7 @@ mod tests {
     fn a_plan_beyond_the_memory_is_refused() {
         let (model, data) = transformer(Norm::None, false, true);
         with_runner(|runner| {
-            let small = Runner { memory: 1000, ..*runner };
+            let small = Runner { device: runner.device, progress: runner.progress, batch: None, memory: 1000, checkpoints: None };
             let error = Bench::new(&model, data, &small).unwrap().unablated().unwrap_err().to_string();
             assert!(error.starts_with("memory: the plan needs"), "{error}");
         });

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_papers_schedule_keeps_what_the_fixtures_kept() {
-        let kept: Vec<usize> = Schedule::Exponential { base: 1.05, cutoff: 10 }.ablated(129).into_iter().map(|x| 129 - x).collect();
+        let kept: Vec<usize> =
+            Schedule::Exponential { base: 1.05, cutoff: 10 }.ablated(129).into_iter().map(|x| 129 - x).collect();
         let rest = [42, 45, 48, 51, 54, 57, 60, 63, 67, 71, 75, 79, 83, 87, 92, 97, 102, 107, 113, 119, 125, 129];
         assert_eq!(kept, (0..=11).chain((13..40).step_by(2)).chain(rest).collect::<Vec<_>>());
     }
@@ -207,7 +208,8 @@ mod tests {
                     assert_eq!((once.len(), curve.points.len()), (tried.len(), tried.len()), "no number twice");
                     assert!(tried.iter().all(|&k| k > 0 && k < n));
                     for tolerance in [2, 5, 100] {
-                        let rough = bisect(tolerance).run(n, 1.0, 1, |kept| Ok(kept.iter().map(|&k| is_good(k)).collect())).unwrap();
+                        let rough =
+                            bisect(tolerance).run(n, 1.0, 1, |kept| Ok(kept.iter().map(|&k| is_good(k)).collect())).unwrap();
                         let required = rough.required.unwrap();
                         assert!(required >= n - good && required - (n - good) < tolerance, "{tolerance}: {required}");
                     }
@@ -221,7 +223,8 @@ mod tests {
         // seed 0, section ln2.0: the numbers kept that the paper's run tried, 82 the least good one.
         let bisect = protocol(Schedule::Bisect { target: 0.001, midpoint: Midpoint::Linear, tolerance: 1 });
         let (base, good, bad) = (8935.0 / 8939.0, 8927.0 / 8939.0, 8926.0 / 8939.0);
-        let curve = bisect.run(16_641, base, 1, |kept| Ok(kept.iter().map(|&k| if k >= 82 { good } else { bad }).collect())).unwrap();
+        let curve =
+            bisect.run(16_641, base, 1, |kept| Ok(kept.iter().map(|&k| if k >= 82 { good } else { bad }).collect())).unwrap();
         let kept: Vec<usize> = curve.points.into_keys().rev().collect();
         assert_eq!(kept, [8321, 4161, 2081, 1041, 521, 261, 131, 99, 83, 82, 81, 79, 75, 66]);
     }

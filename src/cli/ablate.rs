@@ -16,8 +16,8 @@ use crate::basis::edge_mask::EdgeMask;
 use crate::basis::plan::{Node, nodes};
 use crate::basis::schedule::{self, Curve, Protocol, Schedule};
 use crate::basis::store::{self, Stored};
-use crate::data::{self, DataSet};
 use crate::data::stream::Runner;
+use crate::data::{self, DataSet};
 use crate::device::DType;
 use crate::error::{Error, Result};
 use crate::manifest::{Fingerprint, Manifest, Source};
@@ -220,8 +220,9 @@ impl Opened {
         }
         let model = Model::load(&f.model.path, dtype(f.dtype)?)?;
         if model.sha256 != f.model.sha256 {
-            let found = format!("a run of another model: it was made from sha256 {}, {} has {}", f.model.sha256, f.model.path, model.sha256);
-            return Err(Error::file(path, found, "a run of the model that lies there"));
+            let found = format!("a run of another model, with sha256 {}", f.model.sha256);
+            let expected = format!("a run of the model at {}, with sha256 {}", f.model.path, model.sha256);
+            return Err(Error::file(path, found, expected));
         }
         let graph = Stored::open(&dir.file(store::FILE), manifest.node_layers.clone())?;
         let names: Vec<String> = graph.layers.iter().map(|l| l.name.clone()).collect();
@@ -251,7 +252,8 @@ pub fn run(args: Args) -> Result<()> {
     let fingerprint = fingerprint(&args, &run, (&spec, &set), device.backend());
     let progress = args.common.progress();
     let memory = args.common.memory_limit(&device)?;
-    let runner = Runner { device: &device, progress: &progress, batch: args.common.batch.map(NonZeroUsize::get), memory };
+    let batch = args.common.batch.map(NonZeroUsize::get);
+    let runner = Runner { device: &device, progress: &progress, batch, memory, checkpoints: None };
     let (bench, protocol) = (Bench::new(model, set, &runner)?, args.protocol()?);
     let (kind, (base, curves)) = match args.kind {
         Kind::Node => (curves::Kind::Node, ablate_nodes(&args, &run, &bench, &protocol)?),
@@ -363,7 +365,10 @@ mod tests {
         assert_eq!(node.schedule().unwrap(), Schedule::Exponential { base: 1.05, cutoff: 10 });
         assert_eq!((node.file_name(), node.metric), ("ablation-node.json", Metric::Accuracy));
         let edge = ablate_args("--kind edge").unwrap();
-        assert_eq!(edge.schedule().unwrap(), Schedule::Bisect { target: 0.001, midpoint: schedule::Midpoint::Linear, tolerance: 1 });
+        assert_eq!(
+            edge.schedule().unwrap(),
+            Schedule::Bisect { target: 0.001, midpoint: schedule::Midpoint::Linear, tolerance: 1 }
+        );
         assert_eq!(edge.file_name(), "ablation-edge.json");
         assert_eq!(ablate_args("--kind node --basis pca").unwrap().file_name(), "ablation-node-pca.json");
     }
