@@ -1,10 +1,13 @@
 //! Dense f64 algebra on the host.
 //!
-//! Products are cut into fixed column panels that run side by side, each sequentially: the bytes of
-//! the result do not depend on the number of threads.
+//! Products are cut into fixed column panels that run side by side, each sequentially, and an
+//! eigendecomposition runs on one thread: the bytes of the result do not depend on the number of threads.
 
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd;
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::device::{DType, Tensor};
@@ -79,13 +82,17 @@ pub fn eigen(a: MatRef<'_, f64>, place: &str) -> Result<(Vec<f64>, Mat<f64>)> {
     if n == 0 {
         return Ok((Vec::new(), Mat::zeros(0, 0)));
     }
-    let e = a.self_adjoint_eigen(Side::Lower).map_err(|e| {
+    let (mut s, mut u) = (Diag::<f64>::zeros(n), Mat::<f64>::zeros(n, n));
+    // One thread: the rounding of a parallel decomposition depends on their number.
+    let scratch = evd::self_adjoint_evd_scratch::<f64>(n, evd::ComputeEigenvectors::Yes, Par::Seq, Default::default());
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    evd::self_adjoint_evd(a, s.as_mut(), Some(u.as_mut()), Par::Seq, stack, Default::default()).map_err(|e| {
         Error::numeric(place, format!("an eigendecomposition of a {n}x{n} matrix that does not converge ({e:?})"), "finite entries")
     })?;
-    let values: Vec<f64> = e.S().column_vector().iter().map(|x| x.abs()).collect();
+    let values: Vec<f64> = s.column_vector().iter().map(|x| x.abs()).collect();
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&i, &j| values[j].total_cmp(&values[i]).then(i.cmp(&j)));
-    let u = e.U();
     let sign = |j: usize| {
         let largest = (0..n).fold(0.0f64, |m, i| m.max(u[(i, j)].abs()));
         // Components within rounding of the largest count as equal: the first of them decides.

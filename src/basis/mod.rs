@@ -177,6 +177,40 @@ pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
     Ok(Graph { layers: layers.collect(), edges, centred: plan.centre, roads })
 }
 
+/// M' `[d, d]` of the section that the basis of node layer `l` looks through (`lib.md` 1.6), by the
+/// road that the options ask for, and L' `[d, d]` of the older formulas. `c` is C `[d_out, k]` of the
+/// node layer at the section's end; without it, the section ends in raw coordinates.
+///
+/// Fails where [`build`] does, and on a layer without a section or a C of other height.
+pub fn section_m_dash(problem: Problem, l: usize, c: Option<&Mat<f64>>, runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
+    let plan = Plan::new(problem)?;
+    let (_, closed) = plan.roads()?;
+    if l + 1 >= plan.nodes.len() {
+        return Err(Error::shape("M'", format!("node layer {l}"), format!("one of the first {}", plan.nodes.len() - 1)));
+    }
+    let d_out = plan.sections[plan.basis_section(l)].to.width();
+    if let Some(c) = c.filter(|c| c.nrows() != d_out) {
+        return Err(Error::shape("M'", format!("C of {} rows", c.nrows()), format!("{d_out} rows")));
+    }
+    let gathered = plan.gather(runner, problem.data, &closed, "moments")?;
+    plan.m_dash(l, c, &gathered, &closed, runner)
+}
+
+/// Edges `[k_out, k_in]` of all sections between given bases, one a node layer; only the last may be
+/// absent. Fails where [`build`] does, and on bases that do not fit the node layers.
+pub fn edges_between(problem: Problem, bases: &[Option<Basis>], runner: &Runner) -> Result<Vec<Mat<f64>>> {
+    let plan = Plan::new(problem)?;
+    let (_, closed) = plan.roads()?;
+    let (last, nodes) = (plan.nodes.len() - 1, &plan.nodes);
+    let fits = |(l, b): (usize, &Option<Basis>)| b.as_ref().map_or(l == last, |b| b.c.nrows() == nodes[l].width() && b.c_pinv.ncols() == b.c.nrows() && b.c_pinv.nrows() == b.k());
+    if bases.len() != nodes.len() || !bases.iter().enumerate().all(fits) {
+        let widths: Vec<usize> = nodes.iter().map(Node::width).collect();
+        return Err(Error::shape("edges", format!("{} bases of other shapes", bases.len()), format!("bases of node layers of widths {widths:?}")));
+    }
+    let gathered = plan.gather(runner, problem.data, &closed, "moments")?;
+    plan.edges(bases, &gathered, &closed, runner)
+}
+
 /// Emits the model's input for a block and what the first modules make of it.
 pub fn start(b: &mut Builder<Launch>, model: &Model, net: &Network, batch: Batch, until: usize) -> Result<(stream::Input, Taps)> {
     let (input, first) = model.input(b, net, batch);
@@ -204,6 +238,10 @@ impl<'a> Plan<'a> {
         let net = model.network(true)?;
         let dtype = model.dtype();
         let nodes = plan::nodes(&net, &o.node_layers, matches!(model, Model::Mlp(_)))?;
+        if o.quadrature.len() != nodes.len() {
+            let (found, expected) = (format!("{} quadratures", o.quadrature.len()), format!("one for each of {} node layers", nodes.len()));
+            return Err(Error::shape("lib", found, expected));
+        }
         let next = |l: usize| if o.ngf { nodes.len() - 1 } else { l + 1 };
         let mut sections: Vec<Section> = (0..nodes.len() - 1).map(|l| Section::new(&net, &nodes[l], &nodes[l + 1], dtype)).collect();
         if o.ngf {
@@ -360,10 +398,6 @@ impl<'a> Plan<'a> {
     /// Refuses a basis that nothing can be computed with.
     fn check_basis(&self, l: usize, basis: &Basis) -> Result<()> {
         let place = || format!("node layer {}", self.nodes[l].name);
-        if basis.k() == 0 {
-            let expected = "at least one: data that varies, weights that carry it to the next node layer, or a lower threshold";
-            return Err(Error::numeric(place(), "no direction above the threshold", expected));
-        }
         [&basis.c, &basis.c_pinv].iter().try_for_each(|c| self.finite(&host::to_rows(c.as_ref()), || format!("the basis of {}", place())))
     }
 
@@ -386,18 +420,27 @@ impl<'a> Plan<'a> {
             return Ok(Some(Basis::from_pca(pca)));
         }
         let next = if o.ngf { last } else { l + 1 };
+        let (m, lambda) = self.m_dash(l, bases[next].as_ref().map(|b| &b.c), gathered, closed, runner)?;
+        rotation::jacobian(&self.nodes[l], pca, &m, lambda.as_ref(), o.threshold).map(Some)
+    }
+
+    /// M' (and L' of the older formulas) behind node layer `l`, given C where its section ends.
+    fn m_dash(&self, l: usize, c: Option<&Mat<f64>>, gathered: &Gathered, closed: &[(bool, bool)], runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
         let i = self.basis_section(l);
-        let d_out = self.nodes[next].width();
-        let a = bases[next].as_ref().map_or_else(|| Mat::identity(d_out, d_out), Basis::a);
         let section = &self.sections[i];
-        let (m, lambda) = if closed[i].0 {
-            (self.closed_m(i, &a, gathered, runner)?, None)
-        } else {
-            self.jvp_m(section, bases[next].as_ref(), &a, runner)?
+        let (d_in, d_out) = (section.from.width(), section.to.width());
+        if c.is_some_and(|c| c.ncols() == 0) {
+            // Nothing is looked at: a dead layer leaves the ones before it without importance.
+            let lambda = (self.options().basis != BasisKind::Jacobian).then(|| Mat::zeros(d_in, d_in));
+            return Ok((Mat::zeros(d_in, d_in), lambda));
+        }
+        let a = c.map_or_else(|| Mat::identity(d_out, d_out), |c| host::product(c.as_ref(), c.transpose()));
+        let (m, lambda) = match closed[i].0 {
+            true => (self.closed_m(i, &a, gathered, runner)?, None),
+            false => self.jvp_m(section, c, &a, runner)?,
         };
         self.finite(&host::to_rows(m.as_ref()), || format!("the matrix M' of section {}", section.name()))?;
-        let (m, threshold) = (host::symmetrise(&m), o.threshold);
-        rotation::jacobian(&self.nodes[l], pca, &m, lambda.as_ref(), threshold).map(Some)
+        Ok((host::symmetrise(&m), lambda))
     }
 
     /// M' by the closed form; one more pass where A had to be known first.
@@ -421,11 +464,11 @@ impl<'a> Plan<'a> {
     }
 
     /// M' (and L' of the older formulas) by batched Jacobian products.
-    fn jvp_m(&self, section: &Section, next: Option<&Basis>, a: &Mat<f64>, runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
+    fn jvp_m(&self, section: &Section, c: Option<&Mat<f64>>, a: &Mat<f64>, runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
         let o = self.options();
         let nodes = self.quadrature(&section.from);
         let chain = Chain::new(&section.stages, &section.from.members, self.dtype);
-        let c_t: Option<Tensor> = next.map(|b| host::tensor(self.dtype, b.c.transpose()));
+        let c_t: Option<Tensor> = c.map(|c| host::tensor(self.dtype, c.transpose()));
         let a = host::tensor(self.dtype, a.as_ref());
         let formula = match o.basis {
             BasisKind::OneMinusZero => jvp::Formula::OneMinusZero { a },
@@ -472,7 +515,8 @@ impl<'a> Plan<'a> {
             Ok(Ends { from, to: bases[i + 1].as_ref(), d_out: self.nodes[i + 1].width(), nodes: self.quadrature(&self.nodes[i]) })
         };
         let is_linear = |i: usize| closed[i].1 && self.sections[i].closed.as_ref().is_ok_and(|c| c.at.is_none());
-        let streamed: Vec<usize> = (0..layers).filter(|&i| !is_linear(i)).collect();
+        let is_empty = |i: usize| [i, i + 1].iter().any(|&l| bases[l].as_ref().is_some_and(|b| b.k() == 0));
+        let streamed: Vec<usize> = (0..layers).filter(|&i| !is_linear(i) && !is_empty(i)).collect();
         let formula = |i: usize| match (o.edges, o.sources_edges) {
             (EdgeKind::Functional, _) => edges::Formula::Functional,
             (_, Some(sources)) => edges::Formula::Stochastic { sources, seed: self.seed(&self.sections[i], 1) },
@@ -506,6 +550,10 @@ impl<'a> Plan<'a> {
         let mut result = Vec::new();
         for i in 0..layers {
             let ends = ends(i)?;
+            if is_empty(i) {
+                result.push(Mat::zeros(ends.k_out(), ends.from.k()));
+                continue;
+            }
             let e = match (&self.sections[i].closed, streamed.iter().position(|&s| s == i)) {
                 (Ok(c), None) => {
                     let raw = gathered.moments[i].as_ref().map(|m| m.gram(&self.nodes[i], false));

@@ -169,10 +169,6 @@ impl Basis {
         let lambda: Vec<f64> = (0..d).map(|i| gram[(i, i)]).collect();
         Self { c: eye.clone(), c_pinv: eye.clone(), w: eye.clone(), w_pinv: eye, v: None, eigenvalues: lambda.clone(), lambda, constant: false }
     }
-    /// A = C C', what the layer before needs to know.
-    pub fn a(&self) -> Mat<f64> {
-        product(self.c.as_ref(), self.c.transpose())
-    }
 }
 
 /// Rotates the principal directions onto the singular vectors of the Jacobian and scales them by

@@ -356,6 +356,11 @@ pub fn run(args: Args) -> Result<()> {
 /// Computes the graph and writes the files of the run.
 fn compute(problem: Problem, runner: &Runner, dir: &RunDir, mut manifest: Manifest) -> Result<()> {
     let (graph, progress) = (basis::build(problem, runner)?, runner.progress);
+    // A graph without nodes is of no use to a reader, whatever it says of the model.
+    if let Some(empty) = graph.layers.iter().rev().find(|l| l.k() == 0) {
+        let expected = "at least one: data that varies, weights that carry it to the next node layer, or a lower threshold";
+        return Err(Error::numeric(format!("node layer {}", empty.node.name), "no direction above the threshold", expected));
+    }
     dir.write(store::FILE, &graph.to_safetensors()?)?;
     manifest.roads.clone_from(&graph.roads);
     manifest.node_layers = graph.node_layers();

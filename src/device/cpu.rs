@@ -21,8 +21,6 @@ impl Cpu {
             found: format!("no thread pool of {threads} threads ({e})"),
             expected: "a smaller --threads".into(),
         })?;
-        // Decompositions have no parallelism argument: left alone, their bytes depend on the threads.
-        faer::set_global_parallelism(faer::Par::Seq);
         Ok(Self { pool })
     }
     pub fn threads(&self) -> usize {

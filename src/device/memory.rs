@@ -96,9 +96,10 @@ pub struct Arena<T> {
 }
 
 impl<T: Real> Arena<T> {
+    /// Numbers start as NaN, so that a result that depends on memory nobody wrote is not finite.
     pub fn new(layout: &Layout) -> Self {
         Self {
-            reals: layout.reals.iter().map(|&n| vec![T::ZERO; n]).collect(),
+            reals: layout.reals.iter().map(|&n| vec![T::of(f64::NAN); n]).collect(),
             ints: layout.ints.iter().map(|&n| vec![0; n]).collect(),
         }
     }

@@ -34,11 +34,13 @@ pub fn syrk<T: Real>(out: &mut [T], x: &[T], n: usize, d: usize) {
 /// Runs on one CPU thread.
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let (n, d) = (a.x.rows, a.x.cols);
+    // Summed as differences from the first row: a column that never changes has exactly no variance.
+    let first = m.row(&a.x, 0);
     let mut sums = vec![0.0f64; d];
     for i in 0..n {
-        sums.iter_mut().zip(m.row(&a.x, i)).for_each(|(s, x)| *s += x.to_f64());
+        sums.iter_mut().zip(m.row(&a.x, i).iter().zip(first)).for_each(|(s, (x, x0))| *s += x.to_f64() - x0.to_f64());
     }
-    let mean: Vec<T> = sums.iter().map(|s| T::of(s / n as f64)).collect();
+    let mean: Vec<T> = sums.iter().zip(first).map(|(s, x0)| T::of(x0.to_f64() + s / n as f64)).collect();
     let mut centred = Vec::with_capacity(n * d);
     for i in 0..n {
         centred.extend(m.row(&a.x, i).iter().zip(&mean).map(|(x, mu)| *x - *mu));
