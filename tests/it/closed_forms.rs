@@ -204,7 +204,7 @@ fn sections_without_a_closed_form_are_named() {
     for layers in [["ln2_out.0", "ln1.1"], ["ln1.0", "ln2.0"], ["mlp_in.0", "ln1_out.1"], ["ln1.0", "ln1.1"]] {
         let o = options(&layers, &gradient(), Method::Moments);
         let error = case.try_build(&o).unwrap_err().to_string();
-        assert!(error.starts_with("--method: found moments for section") && error.contains("nonlinear stages"), "{error}");
+        assert!(error.starts_with("--method: found moments, but section") && error.contains("nonlinear stages"), "{error}");
         assert_eq!(case.build(&options(&layers, &gradient(), Method::Auto)).roads[0].road, "jvp");
     }
     let solu = Case::transformer(transformer_config(Norm::None, ActFn::SoluLn), DType::F64, 5, 143);

@@ -580,7 +580,7 @@ fn b28_illegal_runs_are_refused() {
         (&transformer, &["ln2.0", "ln1.0"], "--node-layers: found 'ln1.0' behind 'ln2.0'"),
         (&transformer, &["output", "ln1.0"], "--node-layers: found 'ln1.0' behind 'output'"),
         (&transformer, &["ln1.0", "ln2.0", "ln2.0"], "--node-layers: found 'ln2.0' twice"),
-        (&transformer, &["ln1.0"], "--node-layers: found 1 node layers"),
+        (&transformer, &["ln1.0"], "--node-layers: found only 'ln1.0'"),
         (&transformer, &["embed", "ln1.0"], "--node-layers: found the unknown node layer 'embed'"),
     ] {
         let error = refusal(case, layers, nothing);
