@@ -343,7 +343,7 @@ fn table(ablation: &Ablation, file: &str) -> String {
     for (layer, curve) in &ablation.curves {
         let points: Vec<(&usize, &f64)> = curve.points.iter().rev().collect();
         let step = points.len().saturating_sub(1).div_ceil(SHOWN - 1).max(1);
-        let shown = |i: usize| (points.len() - 1 - i) % step == 0 || Some(*points[i].0) == curve.required;
+        let shown = |i: usize| (points.len() - 1 - i).is_multiple_of(step) || Some(*points[i].0) == curve.required;
         (0..points.len()).filter(|&i| shown(i)).for_each(|i| row(layer, &points[i].0.to_string(), *points[i].1));
     }
     for (layer, curve) in &ablation.curves {
