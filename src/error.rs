@@ -22,7 +22,7 @@ pub enum Error {
     #[error("operation {op}: found {found}; expected {expected}")]
     Shape { op: &'static str, found: String, expected: String },
     /// A plan that does not fit into memory, refused before any work.
-    #[error("memory: the plan needs {asked} bytes; expected at most {free} bytes{hint}")]
+    #[error("memory: the plan needs {asked} bytes{hint}; expected at most {free} bytes, what is free or --max-memory allows")]
     Memory { asked: u64, free: u64, hint: String },
     /// A backend that is absent or cannot do what was asked.
     #[error("backend {backend}: {found}; expected {expected}")]

@@ -14,5 +14,6 @@ pub mod model;
 pub mod ops;
 pub mod progress;
 pub mod report;
+pub mod text;
 
 pub use error::{Error, Result};

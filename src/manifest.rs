@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
+use crate::text;
 
 /// The layout of `run.json` that this build writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -199,7 +200,7 @@ impl Manifest {
     }
     /// Reads and checks a `run.json`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "reading", e))?;
+        let text = text::read_utf8(path, "a run.json that mechgraph wrote")?;
         let malformed =
             |e: serde_json::Error| Error::file(path, format!("a malformed manifest ({e})"), "a run.json that mechgraph wrote");
         let json: serde_json::Value = serde_json::from_str(&text).map_err(malformed)?;

@@ -168,6 +168,7 @@ pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
     let mut bases: Vec<Option<Basis>> = vec![None; plan.nodes.len()];
     for l in (0..plan.nodes.len()).rev() {
         bases[l] = plan.basis(l, &pcas, &gram, &bases, &gathered, &closed, runner)?;
+        bases[l].iter().try_for_each(|b| plan.check_basis(l, b))?;
         stage.add(1);
     }
     stage.finish();
@@ -256,7 +257,7 @@ impl<'a> Plan<'a> {
                 }
                 let why = general(what);
                 if let (Method::Moments, Some(why)) = (o.method, &why) {
-                    let found = format!("moments for section {}, where {why}", section.name());
+                    let found = format!("moments, but section {} has no closed form ({why})", section.name());
                     return Err(Error::flag("--method", found, "auto or jvp"));
                 }
                 let flag = if what == "basis" { &mut closed[i].0 } else { &mut closed[i].1 };
@@ -316,11 +317,11 @@ impl<'a> Plan<'a> {
         for (slot, sum) in slots.into_iter().zip(sums) {
             match (slot, sum) {
                 (Slot::Layer(l), Sum::Centred { n, mean, m2 }) => {
-                    finite(&m2, &format!("the Gram matrix of node layer {}", self.nodes[l].name))?;
+                    self.finite(&m2, || format!("the Gram matrix of node layer {}", self.nodes[l].name))?;
                     out.moments[l] = Some(Moments { n, mean, m2 });
                 }
                 (Slot::Section(i), Sum::Add(x)) => {
-                    finite(&x, &format!("the moments of section {}", self.sections[i].name()))?;
+                    self.finite(&x, || format!("the moments of section {}", self.sections[i].name()))?;
                     out.sections[i].push(x);
                 }
                 _ => unreachable!("layers have centred sums, sections plain ones"),
@@ -343,6 +344,27 @@ impl<'a> Plan<'a> {
     fn pca(&self, node: &Node, m: &Moments) -> Result<Pca> {
         let o = self.options();
         rotation::pca(node, m, PcaOptions { centre: self.centre, isolate_variance: o.isolate_variance, threshold: o.threshold })
+    }
+
+    /// Refuses sums that have overflowed.
+    fn finite(&self, x: &[f64], place: impl Fn() -> String) -> Result<()> {
+        let Some(bad) = x.iter().find(|x| !x.is_finite()) else { return Ok(()) };
+        let found = format!("the value {bad}: activations or their products exceed the range of {}", self.dtype.name());
+        let expected = match self.dtype {
+            DType::F32 => "finite numbers, as --dtype f64 or smaller weights and inputs may give",
+            DType::F64 => "finite numbers, as smaller weights and inputs give",
+        };
+        Err(Error::numeric(place(), found, expected))
+    }
+
+    /// Refuses a basis that nothing can be computed with.
+    fn check_basis(&self, l: usize, basis: &Basis) -> Result<()> {
+        let place = || format!("node layer {}", self.nodes[l].name);
+        if basis.k() == 0 {
+            let expected = "at least one: data that varies, weights that carry it to the next node layer, or a lower threshold";
+            return Err(Error::numeric(place(), "no direction above the threshold", expected));
+        }
+        [&basis.c, &basis.c_pinv].iter().try_for_each(|c| self.finite(&host::to_rows(c.as_ref()), || format!("the basis of {}", place())))
     }
 
     /// Tokens at a node layer.
@@ -373,9 +395,7 @@ impl<'a> Plan<'a> {
         } else {
             self.jvp_m(section, bases[next].as_ref(), &a, runner)?
         };
-        if (0..m.ncols()).any(|j| (0..m.nrows()).any(|r| !m[(r, j)].is_finite())) {
-            return Err(Error::numeric(format!("section {}", section.name()), "a matrix M' that is not finite", "finite activations and weights"));
-        }
+        self.finite(&host::to_rows(m.as_ref()), || format!("the matrix M' of section {}", section.name()))?;
         let (m, threshold) = (host::symmetrise(&m), o.threshold);
         rotation::jacobian(&self.nodes[l], pca, &m, lambda.as_ref(), threshold).map(Some)
     }
@@ -500,7 +520,7 @@ impl<'a> Plan<'a> {
                 }
                 (Err(why), None) => return Err(Error::shape("edges", why.clone(), "a road")),
             };
-            finite(&host::to_rows(e.as_ref()), &format!("the edges {}", self.sections[i].name()))?;
+            self.finite(&host::to_rows(e.as_ref()), || format!("the edges {}", self.sections[i].name()))?;
             result.push(e);
         }
         Ok(result)
@@ -522,9 +542,3 @@ fn plain(sums: Vec<Sum>) -> Vec<Vec<f64>> {
     sums.into_iter().map(one).collect()
 }
 
-fn finite(x: &[f64], place: &str) -> Result<()> {
-    match x.iter().find(|x| !x.is_finite()) {
-        Some(bad) => Err(Error::numeric(place, format!("the value {bad}"), "finite numbers (an activation has overflowed; try --dtype f64)")),
-        None => Ok(()),
-    }
-}

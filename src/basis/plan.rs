@@ -204,7 +204,8 @@ pub fn nodes(net: &Network, names: &[String], contiguous: bool) -> Result<Vec<No
         nodes.push(Node { name: name.clone(), module, members: members.to_vec(), last_only, variance });
     }
     if nodes.len() < 2 {
-        return Err(Error::flag(FLAG, format!("{} node layers", nodes.len()), "at least two, so that there is a section between them"));
+        let found = nodes.first().map_or("no node layer".into(), |n| format!("only '{}'", n.name));
+        return Err(Error::flag(FLAG, found, "at least two node layers, so that there is a section between them"));
     }
     Ok(nodes)
 }

@@ -16,7 +16,6 @@ use crate::basis::edge_mask::EdgeMask;
 use crate::basis::plan::{Node, nodes};
 use crate::basis::schedule::{self, Curve, Protocol, Schedule};
 use crate::basis::store::{self, Stored};
-use crate::data::stream::Runner;
 use crate::data::{self, DataSet};
 use crate::device::DType;
 use crate::error::{Error, Result};
@@ -244,16 +243,15 @@ pub fn run(args: Args) -> Result<()> {
     let run = Opened::new(&args.run, |default| args.common.dtype(&device, default))?;
     check_free(&run.dir.file(args.file_name()), args.common.force)?;
     let model = &run.model.model;
-    let spec = match run.manifest.fingerprint.model.path.as_str() {
-        demo if demo.starts_with("demo:") => args.data.data.clone().unwrap_or_else(|| format!("{demo}#test")),
-        _ => args.data.required()?.to_string(),
-    };
+    let path = &run.manifest.fingerprint.model.path;
+    if !path.starts_with("demo:") {
+        args.data.required()?;
+    }
+    let spec = args.data.or_split(path, "test");
     let set = data::load(&spec, model)?;
     let fingerprint = fingerprint(&args, &run, (&spec, &set), device.backend());
     let progress = args.common.progress();
-    let memory = args.common.memory_limit(&device)?;
-    let batch = args.common.batch.map(NonZeroUsize::get);
-    let runner = Runner { device: &device, progress: &progress, batch, memory, checkpoints: None };
+    let runner = args.common.runner(&device, &progress)?;
     let (bench, protocol) = (Bench::new(model, set, &runner)?, args.protocol()?);
     let (kind, (base, curves)) = match args.kind {
         Kind::Node => (curves::Kind::Node, ablate_nodes(&args, &run, &bench, &protocol)?),

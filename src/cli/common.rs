@@ -9,9 +9,16 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
+use crate::data::DataSet;
+use crate::data::stream::Runner;
 use crate::device::{Choice, DType, Device};
 use crate::error::{Error, Result};
+use crate::model::Loaded;
 use crate::progress::{Mode, Progress};
+
+/// The most CPU threads: beyond the cores there is nothing to gain, and far beyond them a system
+/// spends its time on the threads themselves.
+const MAX_THREADS: usize = 1024;
 
 /// The common flags.
 #[derive(clap::Args, Clone, Debug)]
@@ -30,7 +37,7 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     pub batch: Option<NonZeroUsize>,
     /// CPU threads [default: the number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<NonZeroUsize>,
     /// Most memory to use: bytes, or with suffix K, M or G
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -76,6 +83,10 @@ impl DataFlags {
     /// The value of `--data`; models that are not `demo:` ones need it.
     pub fn required(&self) -> Result<&str> {
         self.data.as_deref().ok_or_else(|| Error::flag("--data", "nothing", "FILE or FILE#NAME"))
+    }
+    /// The value of `--data`, or the split of a `demo:` model that the command takes without it.
+    pub fn or_split(&self, model: &str, split: &str) -> String {
+        self.data.clone().unwrap_or_else(|| format!("{model}#{split}"))
     }
 }
 
@@ -129,6 +140,11 @@ impl Common {
     pub fn memory_limit(&self, device: &Device) -> Result<u64> {
         Ok(device.free_memory()?.min(self.max_memory.unwrap_or(u64::MAX)))
     }
+    /// How passes run on `device`, without checkpoints.
+    pub fn runner<'a>(&self, device: &'a Device, progress: &'a Progress) -> Result<Runner<'a>> {
+        let (batch, memory) = (self.batch.map(NonZeroUsize::get), self.memory_limit(device)?);
+        Ok(Runner { device, progress, batch, memory, checkpoints: None })
+    }
     /// Progress as `--quiet` and `--progress` ask for.
     pub fn progress(&self) -> Progress {
         Progress::new(match (self.quiet, self.progress) {
@@ -176,6 +192,17 @@ pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     bytes
         .filter(|n| *n > 0)
         .ok_or_else(|| "expected a positive whole number of bytes, or one with suffix K, M or G, as in 12G".into())
+}
+
+/// A number of CPU threads.
+fn parse_threads(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    parse_count(text, MAX_THREADS)
+}
+
+/// A whole number from 1 to `max`.
+pub fn parse_count(text: &str, max: usize) -> std::result::Result<NonZeroUsize, String> {
+    let count = text.parse::<NonZeroUsize>().ok().filter(|n| n.get() <= max);
+    count.ok_or_else(|| format!("expected a whole number from 1 to {max}"))
 }
 
 /// A finite number that is not negative.
@@ -228,6 +255,40 @@ pub fn check_unique(flag: &str, names: &[String]) -> Result<()> {
     twice.map_or(Ok(()), |(_, n)| Err(Error::flag(flag, format!("{n} twice"), "each name once")))
 }
 
+/// The header entries of a safetensors file that `command` writes: where its numbers come from.
+pub fn metadata(command: &str, model: &Loaded, data: &DataSet) -> BTreeMap<String, String> {
+    let entries = [
+        ("schema_version", "1"),
+        ("command", command),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("model", &model.name),
+        ("model_sha256", &model.sha256),
+        ("weights", "raw"),
+        ("data", &data.name),
+        ("data_sha256", &data.sha256),
+        ("dtype", model.model.dtype().name()),
+    ];
+    entries.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+/// Refuses an output file that is one of the files a command reads.
+pub fn check_apart(out: &Path, model: &str, data: &str) -> Result<()> {
+    let file = data.rsplit_once('#').map_or(data, |(file, _)| file);
+    let read =
+        [Path::new(data).into(), file.into(), Path::new(model).join("config.json"), Path::new(model).join("model.safetensors")];
+    let Ok(out) = out.canonicalize() else { return Ok(()) };
+    match read.iter().find(|path: &&PathBuf| path.canonicalize().is_ok_and(|p| p == out)) {
+        None => Ok(()),
+        Some(path) => Err(Error::flag("--out", format!("{}, which the command reads", path.display()), "another file")),
+    }
+}
+
+/// Writes `value` to stdout as JSON.
+pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value);
+    print(&(text.map_err(|e| Error::numeric("--json", e.to_string(), "values that JSON can hold"))? + "\n"))
+}
+
 /// Writes to stdout. A reader that has left (`| head`) ends the output, not the program.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -276,6 +337,7 @@ mod tests {
             "--shard 4/4",
             "--batch 0",
             "--threads 0",
+            "--threads 1025",
             "--max-memory lots",
             "--dtype f16",
             "--backend gpu",

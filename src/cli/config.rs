@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, Command};
 use toml::Value;
 
 use crate::error::{Error, Result};
+use crate::text;
 
 /// A command line with the values of its configuration file.
 #[derive(Debug)]
@@ -91,9 +92,9 @@ fn config_path(argv: &[OsString]) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "reading", e))?;
+    let text = text::read_utf8(path, "a TOML file with lines of the form `flag = value`")?;
     text.parse::<toml::Table>().map_err(|e| {
-        let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+        let line = e.span().map_or(1, |s| text.bytes().take(s.start).filter(|b| *b == b'\n').count() + 1);
         Error::file(
             path,
             format!("no TOML in line {line} ({})", e.message().replace('\n', ", ")),
@@ -181,6 +182,7 @@ mod tests {
             ("basis = 'fourier'", "basis = \"fourier\"; expected one of jacobian, pca,"),
             ("max-memory = 'lots'", "max-memory = \"lots\"; expected a positive whole number of bytes"),
             ("batch = 0", "batch = \"0\"; expected a value for --batch <N>"),
+            ("threads = 0", "threads = \"0\"; expected a whole number from 1 to 1024"),
             ("rotate-final = 'x'", "rotate-final = \"x\"; expected one of true, false"),
         ];
         for (toml, part) in cases {
@@ -191,7 +193,7 @@ mod tests {
                 "{toml}: {error}"
             );
         }
-        assert!(lib_args("--config /nonexistent.toml").unwrap_err().starts_with("/nonexistent.toml: reading failed"));
+        assert!(lib_args("--config /nonexistent.toml").unwrap_err().starts_with("/nonexistent.toml: no such file; expected a TOML"));
         assert!(with_file("seed = 1", "--basis fourier").0.unwrap_err().starts_with("usage: "));
         assert!(lib_args("--config").unwrap_err().starts_with("usage: "));
     }

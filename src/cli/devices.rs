@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::common::print;
+use super::common::{print, print_json};
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
 
@@ -38,8 +38,7 @@ struct Report {
 pub fn run(args: Args) -> Result<()> {
     let report = report()?;
     if args.json {
-        let json = serde_json::to_string_pretty(&report);
-        return print(&(json.map_err(|e| Error::numeric("devices", e.to_string(), "names that JSON can hold"))? + "\n"));
+        return print_json(&report);
     }
     print(&table(&report))
 }

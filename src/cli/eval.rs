@@ -1,7 +1,13 @@
-//! `mechgraph eval`: the flags of measuring a model.
+//! `mechgraph eval`: measures how well a model predicts.
 
-use super::common::{Common, DataFlags};
+use serde_json::json;
+
+use super::common::{Common, DataFlags, print, print_json};
+use crate::data;
+use crate::device::DType;
 use crate::error::Result;
+use crate::model::Model;
+use crate::model::evaluate::evaluate;
 
 /// Measure loss, perplexity and accuracy of a model
 #[derive(clap::Args, Clone, Debug)]
@@ -11,6 +17,9 @@ pub struct Args {
     pub model: String,
     #[command(flatten)]
     pub data: DataFlags,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub common: Common,
 }
@@ -21,4 +30,36 @@ impl Args {
         self.common.check()?;
         if self.model.starts_with("demo:") { Ok(()) } else { self.data.required().map(drop) }
     }
+}
+
+/// Runs `mechgraph eval`.
+pub fn run(args: Args) -> Result<()> {
+    args.check()?;
+    let device = args.common.device()?;
+    let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
+    let set = data::load(&args.data.or_split(&args.model, "test"), &loaded.model)?;
+    let (name, sha256) = (set.name.clone(), set.sha256.clone());
+    let progress = args.common.progress();
+    let score = evaluate(&loaded.model, set, &args.common.runner(&device, &progress)?)?;
+    if args.json {
+        return print_json(&json!({
+            "schema_version": 1,
+            "model": {"name": loaded.name, "sha256": loaded.sha256},
+            "data": {"name": name, "sha256": sha256},
+            "dtype": loaded.model.dtype(),
+            "loss": score.loss,
+            "perplexity": score.perplexity,
+            "accuracy": score.accuracy,
+            "labelled": score.labelled,
+        }));
+    }
+    let rows = [
+        ("model", loaded.name),
+        ("data", name),
+        ("labelled", score.labelled.to_string()),
+        ("loss", format!("{:.9} nats", score.loss)),
+        ("perplexity", format!("{:.9}", score.perplexity)),
+        ("accuracy", format!("{:.4} %", 100.0 * score.accuracy)),
+    ];
+    print(&rows.map(|(key, value)| format!("{key:<12}{value}\n")).concat())
 }

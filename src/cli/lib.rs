@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::common::{Common, DataFlags, check_unique, parse_non_negative, typed};
+use super::common::{Common, DataFlags, check_unique, parse_count, parse_non_negative, typed};
 use super::run_dir::RunDir;
 use crate::basis::quadrature::{Rule, points};
 use crate::basis::rotation::Threshold;
@@ -23,6 +23,8 @@ use crate::model::{Loaded, Model};
 const DEFAULT_RELATIVE_THRESHOLD: f64 = 1e-10;
 /// The most intervals of a quadrature; beyond it, rounding outweighs what they add.
 const MAX_INTERVALS: usize = 10_000;
+/// The most random sources; the exact sum has fewer terms than that.
+const MAX_SOURCES: usize = 1 << 16;
 
 /// Compute the Local Interaction Basis of a model and its interaction graph
 #[derive(clap::Args, Clone, Debug)]
@@ -45,13 +47,13 @@ pub struct Args {
     #[arg(long, value_name = "FORMULA", default_value = "squared", hide_possible_values = true)]
     pub edges: EdgeFormula,
     /// Random sources over output positions [default: exact]
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = parse_sources)]
     pub sources_pos: Option<NonZeroUsize>,
     /// Random sources over output features [default: exact]
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = parse_sources)]
     pub sources_hidden: Option<NonZeroUsize>,
     /// Random sources of the edges [default: exact]
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = parse_sources)]
     pub sources_edges: Option<NonZeroUsize>,
     /// gradient, trapezoidal or gauss-legendre
     #[arg(long, value_name = "RULE", default_value = "gradient", hide_possible_values = true)]
@@ -194,6 +196,15 @@ impl Args {
         if let Some(r) = self.threshold_rel.filter(|r| *r >= 1.0) {
             return Err(Error::flag("--threshold-rel", r.to_string(), "a part of the largest eigenvalue, below 1"));
         }
+        // Of the path from 0 to the activations the gradient sees the end alone, where 1 - alpha is 0.
+        let sees_path = self.quadrature.iter().map(|q| q.quadrature.rule).chain([self.integration]).any(|r| r != Integration::Gradient);
+        if self.basis == Basis::OneMinusAlphaSquared && !sees_path {
+            return Err(Error::flag(
+                "--basis",
+                "(1-alpha)^2 with --integration gradient, where it is 0",
+                "--integration trapezoidal or gauss-legendre beside it",
+            ));
+        }
         if self.ngf && !self.basis.uses_jacobians() {
             return Err(Error::flag("--ngf", format!("--basis {}", typed(self.basis)), "a basis that uses Jacobians"));
         }
@@ -329,19 +340,22 @@ pub fn run(args: Args) -> Result<()> {
     let device = args.common.device()?;
     let dtype = args.common.dtype(&device, DType::F64)?;
     let loaded = Model::load(&args.model, dtype)?;
-    let spec = args.data.data.clone().unwrap_or_else(|| format!("{}#train", args.model));
+    let spec = args.data.or_split(&args.model, "train");
     let set = data::load(&spec, &loaded.model)?;
     let gram_set = args.gram_data.as_ref().map(|g| data::load(g, &loaded.model)).transpose()?;
     let options = args.options(&loaded.model)?;
-    let mut manifest = args.manifest(&loaded, (&spec, &set), gram_set.as_ref(), dtype, &device);
+    let manifest = args.manifest(&loaded, (&spec, &set), gram_set.as_ref(), dtype, &device);
     let problem = Problem { model: &loaded.model, data: &set, gram_data: gram_set.as_ref(), options: &options };
     basis::check(problem)?;
     let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
     let progress = args.common.progress();
-    let memory = args.common.memory_limit(&device)?;
-    let batch = args.common.batch.map(NonZeroUsize::get);
-    let runner = Runner { device: &device, progress: &progress, batch, memory, checkpoints: Some(dir.checkpoints()) };
-    let graph = basis::build(problem, &runner)?;
+    let runner = Runner { checkpoints: Some(dir.checkpoints()), ..args.common.runner(&device, &progress)? };
+    compute(problem, &runner, &dir, manifest).inspect_err(|_| dir.abandon())
+}
+
+/// Computes the graph and writes the files of the run.
+fn compute(problem: Problem, runner: &Runner, dir: &RunDir, mut manifest: Manifest) -> Result<()> {
+    let (graph, progress) = (basis::build(problem, runner)?, runner.progress);
     dir.write(store::FILE, &graph.to_safetensors()?)?;
     manifest.roads.clone_from(&graph.roads);
     manifest.node_layers = graph.node_layers();
@@ -350,6 +364,10 @@ pub fn run(args: Args) -> Result<()> {
     manifest.finish(progress.times());
     super::page::write(&dir, &manifest)?;
     dir.finish(manifest, Vec::new())
+}
+
+fn parse_sources(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    parse_count(text, MAX_SOURCES)
 }
 
 fn parse_intervals(text: &str) -> std::result::Result<usize, String> {
@@ -393,7 +411,7 @@ mod tests {
             ("(1-0)*alpha", Basis::OneMinusZeroTimesAlpha),
             ("(1-alpha)^2", Basis::OneMinusAlphaSquared),
         ] {
-            assert_eq!(ok(&format!("--basis {name}")).basis, basis);
+            assert_eq!(ok(&format!("--basis {name} --integration trapezoidal")).basis, basis);
         }
     }
 
@@ -422,13 +440,14 @@ mod tests {
             ("--threshold-rel 1", "--threshold-rel: found 1"),
             ("--ngf --basis pca", "--ngf: found --basis pca"),
             ("--sources-pos 3 --basis (1-alpha)^2", "--sources-pos: found --basis (1-alpha)^2"),
+            ("--basis (1-alpha)^2", "--basis: found (1-alpha)^2 with --integration gradient"),
             ("--sources-hidden 3 --method moments", "--sources-hidden: found --method moments"),
             ("--sources-edges 3 --edges functional", "--sources-edges: found --edges functional"),
         ];
         for (flags, part) in cases {
             assert!(refusal(flags).starts_with(part), "{flags}: {}", refusal(flags));
         }
-        for flags in ["--threshold -1", "--threshold nan", "--sources-pos 0", "--edges both", "--basis ica"] {
+        for flags in ["--threshold -1", "--threshold nan", "--sources-pos 0", "--sources-edges 65537", "--edges both", "--basis ica"] {
             assert!(refusal(flags).starts_with("usage: "), "{flags}");
         }
         assert_eq!(ok("--integration gradient --intervals 0").quadrature_of("x").intervals, 0);

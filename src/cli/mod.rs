@@ -78,7 +78,8 @@ pub fn main() -> ExitCode {
 
 fn fail(error: &Error) -> ExitCode {
     use std::io::Write;
-    let mut text = format!("error: {error}\n");
+    // Names out of files may hold line breaks and terminal escapes: the sentence stays one line of text.
+    let mut text = format!("error: {}\n", error.to_string().replace(char::is_control, " "));
     if let Some(hint) = hint(error) {
         text += &format!("hint: {hint}\n");
     }
@@ -148,16 +149,12 @@ impl Command {
         match self {
             Command::Lib(a) => lib::run(*a),
             Command::Ablate(a) => ablate::run(*a),
-            Command::Capture(a) => a.check().and_then(|()| absent("capture")),
-            Command::Jvp(a) => a.check().and_then(|()| absent("jvp")),
-            Command::Eval(a) => a.check().and_then(|()| absent("eval")),
+            Command::Capture(a) => capture::run(a),
+            Command::Jvp(a) => jvp::run(a),
+            Command::Eval(a) => eval::run(a),
             Command::Devices(a) => devices::run(a),
         }
     }
-}
-
-fn absent(command: &str) -> Result<()> {
-    Err(Error::flag(command, "a build without this command", "a build with it"))
 }
 
 #[cfg(test)]

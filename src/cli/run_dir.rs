@@ -98,6 +98,17 @@ impl RunDir {
         self.write(MANIFEST, manifest.to_json()?.as_bytes())?;
         self.remove(&CHECKPOINT.into())
     }
+    /// Clears the folder after a failure, so that other work may take it; a checkpoint is left where
+    /// it is, with the manifest, for the same work to go on from.
+    pub fn abandon(&self) {
+        let resumes = self.file(CHECKPOINT).exists();
+        for name in self.own_entries().unwrap_or_default() {
+            if !(resumes && (name == CHECKPOINT || name == MANIFEST)) {
+                // The user hears of the failure itself. What cannot be removed, the next run replaces.
+                let _ = self.remove(&name);
+            }
+        }
+    }
     fn check_takeover(&self, manifest: &Manifest) -> Result<()> {
         let left = Manifest::read(&self.file(MANIFEST))?;
         if left.status == Status::Done {
@@ -240,6 +251,20 @@ mod tests {
         fs::write(path.join("run.json"), "{").unwrap();
         let error = RunDir::create(&path, false, &example()).unwrap_err().to_string();
         assert!(error.contains("malformed manifest"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_run_leaves_what_can_be_resumed_or_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        let run = RunDir::create(tmp.path(), false, &example()).unwrap();
+        run.write("graph.safetensors", b"graph").unwrap();
+        run.write("checkpoint/edges.safetensors", b"sums").unwrap();
+        fs::write(tmp.path().join("notes.txt"), "mine").unwrap();
+        run.abandon();
+        assert_eq!(names(tmp.path()), ["checkpoint", "notes.txt", "run.json"]);
+        fs::remove_dir_all(tmp.path().join("checkpoint")).unwrap();
+        run.abandon();
+        assert_eq!(names(tmp.path()), ["notes.txt"]);
     }
 
     #[test]

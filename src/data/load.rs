@@ -17,7 +17,7 @@ use crate::model::{Checkpoint, Mlp, Model, TransformerConfig, in_range};
 ///
 /// Fails with one sentence on a missing tensor, an empty data set, sequences longer than the context, ids
 /// outside the vocabulary, inputs of another width or not finite, labels outside the classes or of another
-/// number, and on text files.
+/// number, an `attention_mask` that hides a token, and on text files.
 pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
     let (file, name, shown) = open(spec)?;
     let kind = match model {
@@ -47,6 +47,7 @@ pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
             (Samples::Inputs { x, n, width: m.config.input_size }, vec![vec![n]], true)
         }
     };
+    check_mask(&file, &key("attention_mask"), &samples)?;
     let labels = match file.shape(&key("labels")) {
         None => None,
         Some(_) => Some(labels(&file, &key("labels"), &label_shapes, read_last, model.classes())?),
@@ -142,9 +143,25 @@ fn inputs(file: &Checkpoint, name: &str, model: &Mlp) -> Result<(Vec<f64>, usize
         ));
     }
     in_range(&x, model.dtype).map_err(|i| {
-        wrong(format!("{} at index {:?}", x[i], index(i, shape)), format!("values within the range of {}", model.dtype.name()))
+        wrong(format!("{:?} at index {:?}", x[i], index(i, shape)), format!("values within the range of {}", model.dtype.name()))
     })?;
     Ok((x, n))
+}
+
+/// A decoder reads every token: a mask that hides some would ask for another model.
+fn check_mask(file: &Checkpoint, name: &str, samples: &Samples) -> Result<()> {
+    let Some(shape) = file.shape(name) else { return Ok(()) };
+    let &Samples::Tokens { n, t, .. } = samples else { return Ok(()) };
+    if shape != [n, t] {
+        return Err(Error::tensor(file.path(), name, format!("shape {shape:?}"), format!("shape [{n}, {t}], by the tokens")));
+    }
+    match file.tensor_i64(name)?.iter().position(|&x| x != 1) {
+        None => Ok(()),
+        Some(i) => {
+            let found = format!("a hidden token at index {:?}", index(i, shape));
+            Err(Error::tensor(file.path(), name, found, "all ones, or no mask: only encoders can hide tokens"))
+        }
+    }
 }
 
 fn labels(file: &Checkpoint, name: &str, shapes: &[Vec<usize>], read_last: bool, classes: usize) -> Result<Labels> {
@@ -230,6 +247,20 @@ mod tests {
         assert_eq!(load_from(&data(one), "", &transformer(true)).unwrap().labels, labels(&[3, 0], false));
         assert_eq!(load_from(&data(each.clone()), "", &transformer(false)).unwrap().labels, labels(&[0, 1, 2, 3, 2, 1], true));
         assert_eq!(load_from(&data(each), "", &transformer(true)).unwrap().labels, labels(&[2, 1], false));
+    }
+
+    #[test]
+    fn a_mask_may_hide_nothing() {
+        let m = transformer(false);
+        let data = |mask| [("s.tokens", ints(&[2, 3], &[1; 6])), ("s.attention_mask", mask)];
+        let truth = |x: &[u8]| ("BOOL", vec![2, 3], x.to_vec());
+        for mask in [ints(&[2, 3], &[1; 6]), short(&[2, 3], &[1; 6]), truth(&[1; 6])] {
+            assert!(load_from(&data(mask), "#s", &m).is_ok());
+        }
+        let e = message(&data(ints(&[2, 3], &[1, 1, 1, 0, 1, 1])), "#s", &m);
+        assert!(e.contains("tensor s.attention_mask: a hidden token at index [1, 0]; expected all ones"), "{e}");
+        assert!(message(&data(truth(&[1, 1, 0, 1, 1, 1])), "#s", &m).contains("index [0, 2]"));
+        assert!(message(&data(ints(&[6], &[1; 6])), "#s", &m).contains("shape [6]; expected shape [2, 3]"));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Data sets: token sequences or input vectors, with their labels.
 
+mod arena;
 pub mod blocks;
 pub mod checkpoint;
 mod load;
+pub mod scan;
 pub mod stream;
 mod targets;
+pub mod tensor_file;
 pub mod tree;
 
 pub use load::load;

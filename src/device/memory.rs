@@ -81,9 +81,10 @@ impl Layout {
     }
     /// Bytes that an arena of this layout holds, for elements of `element` bytes.
     pub fn bytes(&self, element: usize) -> u64 {
-        let reals: usize = self.reals.iter().sum();
-        let ints: usize = self.ints.iter().sum();
-        (reals * element + ints * 4) as u64
+        let sum = |lens: &[usize], element: u64| {
+            lens.iter().fold(0u64, |sum, &len| sum.saturating_add((len as u64).saturating_mul(element)))
+        };
+        sum(&self.reals, element as u64).saturating_add(sum(&self.ints, 4))
     }
 }
 

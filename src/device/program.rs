@@ -34,9 +34,10 @@ impl<L> Builder<L> {
     pub fn dtype(&self) -> DType {
         self.program.dtype
     }
-    /// A fresh contiguous matrix.
+    /// A fresh contiguous matrix. One beyond the address space is as large as can be: no plan with it
+    /// passes the check of its memory.
     pub fn matrix(&mut self, rows: usize, cols: usize) -> View {
-        let buffer = self.program.layout.buffer(rows * cols);
+        let buffer = self.program.layout.buffer(rows.saturating_mul(cols));
         View { buffer, offset: 0, rows, cols, stride: cols }
     }
     /// A matrix that is zero when the program starts.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -91,7 +92,14 @@ impl Checkpoint {
             let (found, expected) = (format!("shape {:?}", info.shape), format!("shape {want_shape:?}"));
             return Err(Error::tensor(&self.path, name, found, expected));
         }
-        let raw = self.raw(info);
+        self.part_f64(name, 0..want_shape.iter().product())
+    }
+    /// The elements `range`, counted row-major, of a floating point tensor that has them. Fails as
+    /// [`Checkpoint::tensor_f64`] does, on the values of the range alone.
+    pub fn part_f64(&self, name: &str, range: Range<usize>) -> Result<Vec<f64>> {
+        let info = self.info(name, "a floating point tensor")?;
+        let element = info.dtype.bitsize() / 8;
+        let raw = &self.raw(info)[range.start * element..range.end * element];
         let values: Vec<f64> = match info.dtype {
             Dtype::F64 => decode(raw, |x: f64| x),
             Dtype::F32 => decode(raw, |x: f32| f64::from(x)),
@@ -102,18 +110,18 @@ impl Checkpoint {
         match values.iter().position(|x| !x.is_finite()) {
             None => Ok(values),
             Some(i) => {
-                let found = format!("{} at index {:?}", values[i], index(i, &info.shape));
+                let found = format!("{:?} at index {:?}", values[i], index(range.start + i, &info.shape));
                 Err(Error::tensor(&self.path, name, found, "finite values"))
             }
         }
     }
-    /// An integer tensor of any shape, row-major. Fails if it is missing, not of an integer dtype,
-    /// or holds a u64 above the i64 range.
+    /// An integer tensor of any shape, row-major; truth values are 0 and 1. Fails if it is missing, not
+    /// of an integer dtype, or holds a u64 above the i64 range.
     pub fn tensor_i64(&self, name: &str) -> Result<Vec<i64>> {
         let info = self.info(name, "an integer tensor")?;
         let raw = self.raw(info);
         Ok(match info.dtype {
-            Dtype::U8 => decode(raw, |x: u8| x.into()),
+            Dtype::U8 | Dtype::BOOL => decode(raw, |x: u8| x.into()),
             Dtype::I8 => decode(raw, |x: i8| x.into()),
             Dtype::U16 => decode(raw, |x: u16| x.into()),
             Dtype::I16 => decode(raw, |x: i16| x.into()),

@@ -25,6 +25,8 @@ pub struct Taps {
     pub atoms: HashMap<(usize, usize), Vec<Value>>,
     /// By (module, stage): attention probabilities `[batch * heads * queries, seq]`.
     pub patterns: HashMap<(usize, usize), View>,
+    /// By (module, stage): the values of each head that attention has mixed, z.
+    pub mixed: HashMap<(usize, usize), Value>,
 }
 
 /// The first tuple, and its sum where the embedding has already added it up.
@@ -118,6 +120,7 @@ pub fn forward(b: &mut Builder<Launch>, net: &Network, first: First, batch: Batc
                         false => *v,
                     });
                     let z = Value { view: z, member: tuple[2].member };
+                    taps.mixed.insert((mi, si), z);
                     let joined = std::iter::once(z).chain(rest).collect();
                     positions = queries;
                     joined

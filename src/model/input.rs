@@ -2,7 +2,7 @@
 
 use super::forward::{Batch, First, Value};
 use super::sections::Network;
-use super::{Model, network};
+use super::{Model, Transformer, network};
 use crate::data::stream::Input;
 use crate::device::Builder;
 use crate::error::Result;
@@ -32,29 +32,34 @@ impl Model {
     }
     /// Emits the model's first tuple for a batch, and says where its samples go.
     pub fn input(&self, b: &mut Builder<Launch>, net: &Network, batch: Batch) -> (Input, First) {
-        let members = net.tuple(0).0;
         match self {
-            Model::Transformer(t) => {
-                let tokens = b.ints(batch.rows());
-                let width = t.config.d_model;
-                let [token, position, y] = [(); 3].map(|()| b.matrix(batch.rows(), width));
-                b.push(Launch::Embed(embed::Args {
-                    tokens,
-                    seq: batch.positions,
-                    w_e: t.w_e.clone(),
-                    w_pos: t.w_pos.clone(),
-                    token_out: Some(token),
-                    pos_out: Some(position),
-                    y,
-                }));
-                let value = |view, i: usize| Value { view, member: members[i] };
-                let tuple = vec![value(token, 0), value(position, 1)];
-                (Input::Tokens(tokens), First { tuple, sum: Some(y) })
-            }
+            Model::Transformer(t) => t.input(b, net, batch),
             Model::Mlp(m) => {
                 let view = b.matrix(batch.rows(), m.config.input_size);
-                (Input::Values(view), First { tuple: vec![Value { view, member: members[0] }], sum: None })
+                (Input::Values(view), First { tuple: vec![Value { view, member: net.tuple(0).0[0] }], sum: None })
             }
         }
+    }
+}
+
+impl Transformer {
+    /// As [`Model::input`].
+    pub fn input(&self, b: &mut Builder<Launch>, net: &Network, batch: Batch) -> (Input, First) {
+        let members = net.tuple(0).0;
+        let tokens = b.ints(batch.rows());
+        let width = self.config.d_model;
+        let [token, position, y] = [(); 3].map(|()| b.matrix(batch.rows(), width));
+        b.push(Launch::Embed(embed::Args {
+            tokens,
+            seq: batch.positions,
+            w_e: self.w_e.clone(),
+            w_pos: self.w_pos.clone(),
+            token_out: Some(token),
+            pos_out: Some(position),
+            y,
+        }));
+        let value = |view, i: usize| Value { view, member: members[i] };
+        let tuple = vec![value(token, 0), value(position, 1)];
+        (Input::Tokens(tokens), First { tuple, sum: Some(y) })
     }
 }

@@ -1,10 +1,13 @@
 //! Models: configuration, weights, loading and saving.
 
+pub mod block_jvp;
+pub mod capture;
+pub mod chain;
 pub mod checkpoint;
 pub mod config;
+pub mod evaluate;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub mod chain;
 pub mod forward;
 mod input;
 mod mlp;
@@ -13,6 +16,7 @@ mod random;
 mod reader;
 mod save;
 pub mod sections;
+pub mod site;
 mod transformer;
 
 use std::path::Path;
@@ -30,6 +34,7 @@ pub use transformer::{Affine, Block, Transformer};
 use crate::demo;
 use crate::device::DType;
 use crate::error::{Error, Result};
+use crate::text;
 
 #[expect(clippy::large_enum_variant, reason = "a run holds one model")]
 /// A model in memory, its weights in the compute dtype.
@@ -62,16 +67,16 @@ impl Model {
             let weights = || Checkpoint::from_static(&dir.join("model.safetensors"), demo.model);
             return Self::assemble(&dir.join("config.json"), demo.config, weights, dtype, spec.into());
         }
+        if spec.is_empty() {
+            return Err(Error::flag("MODEL", "nothing", FOLDER));
+        }
         let dir = Path::new(spec);
         const FOLDER: &str = "a folder with config.json and model.safetensors, or demo:NAME";
         if !dir.is_dir() {
             return Err(Error::file(dir, if dir.exists() { "no folder" } else { "no such folder" }, FOLDER));
         }
         let path = dir.join("config.json");
-        let config = match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::file(&path, "no such file", FOLDER)),
-            other => other.map_err(|e| Error::io(&path, "reading", e))?,
-        };
+        let config = text::read(&path, FOLDER)?;
         // "." and ".." have no name of their own.
         let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
         let name = full.file_name().map_or_else(|| spec.into(), |n| n.to_string_lossy().into_owned());

@@ -30,10 +30,12 @@ pub fn constant_neuron(act: Activation) -> Result<f64> {
         return Ok(1.0);
     }
     act.unit_point().ok_or_else(|| {
-        Error::flag(
-            "config.json: activation",
-            format!("{act:?}, which never reaches 1"),
-            "an activation whose biases can be folded (relu, gelu, gelu_new, silu, solu_ln, identity)",
+        // The variants are named as in config.json but for the capital.
+        let name = format!("{act:?}").to_lowercase();
+        Error::numeric(
+            "config.json: the activation function",
+            format!("{name}, which never reaches 1, so that no constant neuron can carry the biases behind it"),
+            "relu, gelu, gelu_new, silu, solu_ln or identity",
         )
     })
 }

@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
         }
         let values = self.file.tensor_f64(name, shape)?;
         in_range(&values, self.dtype).map_err(|i| {
-            let found = format!("{} at index {:?}", values[i], index(i, shape));
+            let found = format!("{:?} at index {:?}", values[i], index(i, shape));
             Error::tensor(self.file.path(), name, found, format!("values within the range of {}", self.dtype.name()))
         })?;
         Ok(values)

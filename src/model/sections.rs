@@ -182,6 +182,12 @@ impl Network {
             None => (&self.output, self.output_last_only),
         }
     }
+    /// The index of module `name.block`, one of those that [`super::network`] makes: another name is a
+    /// bug of the caller and panics.
+    pub fn index(&self, name: &str, block: usize) -> usize {
+        let id = format!("{name}.{block}");
+        self.modules.iter().position(|m| m.id == id).unwrap_or_else(|| panic!("no module {id}"))
+    }
     /// The stages from the input of module `from` to the input of module `to`.
     pub fn stages(&self, from: usize, to: usize) -> Vec<Stage> {
         self.modules[from..to].iter().flat_map(|m| m.stages.iter().cloned()).collect()

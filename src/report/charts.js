@@ -1,5 +1,5 @@
 // The curves: line charts in SVG with a read-out. Uses el, num and clamp of page.js.
-const WIDE = 640, HIGH = 330, LEFT = 62, RIGHT = 16, UP = 12, DOWN = 44;
+const WIDE = 500, HIGH = 280, LEFT = 62, RIGHT = 16, UP = 12, DOWN = 44;
 
 function linearTicks(low, high) {
   const raw = (high - low) / 5, power = Math.pow(10, Math.floor(Math.log10(raw)));

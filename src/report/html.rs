@@ -232,10 +232,10 @@ fn table(table: &Table) -> String {
 
 /// A scrolling table; the region takes the focus so that it can be scrolled from the keyboard.
 fn grid(head: &[String], rows: &[Vec<String>]) -> String {
-    let cells = |row: &[String], tag: &str| -> String {
-        row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
-    };
-    let mut out = format!("<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n", cells(head, "th"));
+    let cells =
+        |row: &[String], tag: &str| -> String { row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect() };
+    let mut out =
+        format!("<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n", cells(head, "th"));
     for row in rows {
         let _ = writeln!(out, "<tr>{}</tr>", cells(row, "td"));
     }
@@ -273,7 +273,7 @@ fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

@@ -25,7 +25,7 @@ const layers = data.layers;
 let columns = [], drawn = [], gap = 1, row = 1;
 let view = { x: 0, y: 0, scale: 1 };
 let hover = null, pin = null;
-const canvas = $("canvas"), context = canvas.getContext("2d"), PAD = 44, TOP = 46, STEPS = 16;
+const canvas = $("canvas"), context = canvas.getContext("2d"), PAD = 44, TOP = 46, STEPS = 16, HEADING = "600 12px system-ui, sans-serif";
 const ranked = layers.map((layer) => {
   const key = (i) => (layer.constant && i === 0 ? Infinity : layer.rank[i] ?? -1);
   return Array.from({ length: layer.width }, (_, i) => i).sort((a, b) => key(b) - key(a) || a - b);
@@ -38,9 +38,9 @@ const label = (l, i) => `${layers[l].name} · ${i}${isConstant(l, i) ? " (consta
 const fromSlider = (slider, most) => Math.round(Math.pow(most, slider.value / 1000));
 const toSlider = (n, most) => (most > 1 ? Math.round((1000 * Math.log(Math.min(n, most))) / Math.log(most)) : 1000);
 
-function norms(pair, hideConstant) {
+// The chosen norm for a pair. The weakest edge drawn stands for epsilon of the log norm, the weakest edge kept by ablation.
+function norms(pair, hideConstant, weakest) {
   const scope = hideConstant ? 1 : 0;
-  const weakest = Math.abs(pair.value[pair.value.length - 1]);
   return {
     sqrt: (v) => Math.sqrt(v),
     identity: (v) => v,
@@ -55,7 +55,9 @@ function layout() {
   const most = fromSlider($("nodes"), widest), limit = fromSlider($("edges"), deepest), hide = $("constant").checked;
   const rows = Math.min(most, widest);
   row = clamp((canvas.clientHeight - TOP - 24) / rows, 7, 26);
-  gap = Math.max(130, (canvas.clientWidth - 2 * PAD) / Math.max(1, layers.length - 1));
+  context.font = HEADING;
+  const longest = Math.max(...layers.map((layer) => context.measureText(layer.name).width));
+  gap = Math.max(130, Math.min(longest, 300) + 16, (canvas.clientWidth - 2 * PAD) / Math.max(1, layers.length - 1));
   columns = layers.map((layer, l) => {
     const shown = ranked[l].filter((i) => !(hide && isConstant(l, i))).slice(0, most);
     const top = Math.max(...shown.map((i) => (isConstant(l, i) ? 0 : layer.rank[i] ?? 0)), 0);
@@ -66,11 +68,13 @@ function layout() {
   });
   const lookup = columns.map((column) => new Map(column.map((node) => [node.index, node])));
   drawn = data.edges.map((pair) => {
-    const norm = norms(pair, hide), edges = [];
+    const edges = [];
     for (let k = 0; k < pair.at.length && edges.length < limit; k++) {
       const a = lookup[pair.from].get(pair.at[k] % pair.cols), b = lookup[pair.to].get(Math.floor(pair.at[k] / pair.cols));
-      if (a && b) edges.push({ a, b, value: pair.value[k], weight: norm(Math.abs(pair.value[k])) });
+      if (a && b) edges.push({ a, b, value: pair.value[k] });
     }
+    const norm = norms(pair, hide, Math.abs(edges.at(-1)?.value));
+    for (const edge of edges) edge.weight = norm(Math.abs(edge.value));
     return edges;
   });
   const heaviest = Math.max(...drawn.map((edges) => (edges.length ? edges[0].weight : 0)), 0) || 1;
@@ -85,8 +89,8 @@ function layout() {
     }
   }
   // Focus is kept by name, since every node and edge was made anew.
-  pin = refind(pin, lookup);
-  hover = null;
+  [pin, hover] = [refind(pin, lookup), refind(hover, lookup)];
+  $("tip").hidden = true;
   const count = drawn.reduce((n, edges) => n + edges.length, 0), nodes = columns.reduce((n, column) => n + column.length, 0);
   $("drawn").textContent = `Drawn: ${grouped(nodes)} nodes, ${grouped(count)} edges (the strongest between visible nodes, of those embedded). `
     + "Node area follows importance within its layer; edge width follows the norm, relative to the heaviest edge drawn.";
@@ -124,11 +128,12 @@ function draw() {
     canvas.height = Math.round(height * ratio);
   }
   const { x, y, scale } = view, focus = pin ?? hover;
+  // Strokes keep their width when zooming in, and thin out when zooming out, where they would cover each other.
   const stroke = (path, bin, faint) => {
     const share = Math.abs(bin) / STEPS;
     context.strokeStyle = colour(bin < 0 ? "negative" : "positive");
-    context.lineWidth = (0.5 + 4.5 * share) / scale;
-    context.globalAlpha = (0.16 + 0.64 * share) * (faint ? 0.15 : 1);
+    context.lineWidth = ((0.5 + 4.5 * share) * Math.min(1, Math.sqrt(scale))) / scale;
+    context.globalAlpha = (0.25 + 0.55 * share) * (faint ? 0.15 : 1);
     context.stroke(path);
   };
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -186,7 +191,7 @@ function drawLabels(width, colour, lit, focus) {
   context.fillStyle = colour("panel");
   context.fillRect(0, 0, width, 26);
   context.fillStyle = colour("text");
-  context.font = "600 12px system-ui, sans-serif";
+  context.font = HEADING;
   let free = 4;
   layers.forEach((layer, l) => {
     const size = context.measureText(layer.name).width, middle = l * gap * scale + x;

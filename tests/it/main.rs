@@ -1,3 +1,12 @@
-//! All integration tests, one module a promise.
+//! One binary for all integration tests, a module a promise.
 
 mod ablation;
+mod bad_input;
+mod capture;
+mod cli;
+mod command;
+mod degenerate;
+mod eval;
+mod fuzz;
+mod jvp;
+mod naive;

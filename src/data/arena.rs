@@ -1,0 +1,107 @@
+//! Scratch memory of a program of either dtype, filled from a data set and read as numbers or bytes.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::stream::{Input, Pass};
+use super::{DataSet, Samples};
+use crate::device::{Arena, DType, Program, Real, View};
+use crate::error::{Error, Result};
+use crate::ops::{self, Launch};
+
+/// The arena of a program.
+#[derive(Debug)]
+pub(super) enum AnyArena {
+    F32(Arena<f32>),
+    F64(Arena<f64>),
+}
+
+macro_rules! each {
+    ($arena:expr, $a:ident => $body:expr) => {
+        match $arena {
+            AnyArena::F32($a) => $body,
+            AnyArena::F64($a) => $body,
+        }
+    };
+}
+
+impl AnyArena {
+    pub fn new(program: &Program<Launch>) -> Self {
+        match program.dtype {
+            DType::F32 => AnyArena::F32(Arena::new(&program.layout)),
+            DType::F64 => AnyArena::F64(Arena::new(&program.layout)),
+        }
+    }
+    /// Puts the samples `range`, their labels and the index of the first where `pass` wants them.
+    pub fn load(&mut self, pass: &Pass, data: &DataSet, range: Range<usize>) -> Result<()> {
+        match (&data.samples, pass.input) {
+            (Samples::Tokens { ids, t, .. }, Input::Tokens(b)) => {
+                each!(self, a => a.int_mut(b)).copy_from_slice(&ids[range.start * t..range.end * t]);
+            }
+            (Samples::Inputs { x, width, .. }, Input::Values(v)) => self.fill(&v, &x[range.start * width..range.end * width]),
+            _ => {
+                let expected = "tokens for a transformer, inputs for an MLP";
+                return Err(Error::shape("stream", "samples of another kind than the model's input", expected));
+            }
+        }
+        if let (Some(b), Some(labels)) = (pass.labels, &data.labels) {
+            let each_sample = labels.values.len() / data.samples.count();
+            let values = &labels.values[range.start * each_sample..range.end * each_sample];
+            each!(self, a => a.int_mut(b)).copy_from_slice(values);
+        }
+        if let Some(b) = pass.first {
+            each!(self, a => a.int_mut(b))[0] = range.start as u32;
+        }
+        Ok(())
+    }
+    /// Runs the program that the arena was made for.
+    pub fn run(&mut self, program: &Program<Launch>) {
+        each!(self, a => ops::run_cpu(program, a))
+    }
+    /// Rounds `x` into the buffer of `v`, which is the whole of it.
+    pub fn fill(&mut self, v: &View, x: &[f64]) {
+        each!(self, a => a.real_mut(v.buffer).iter_mut().zip(x).for_each(|(y, x)| *y = Real::of(*x)))
+    }
+    /// The buffer of `v`.
+    pub fn read(&self, v: &View) -> Vec<f64> {
+        each!(self, a => a.real(v.buffer).iter().map(|x| x.to_f64()).collect())
+    }
+    /// The rows of `v` back to back, as they lie in memory.
+    pub fn bytes(&self, v: &View) -> Cow<'_, [u8]> {
+        each!(self, a => {
+            if v.is_contiguous() {
+                return Cow::Borrowed(bytemuck::cast_slice(&a.real(v.buffer)[v.offset..v.offset + v.rows * v.cols]));
+            }
+            let rows = (0..v.rows).flat_map(|i| bytemuck::cast_slice::<_, u8>(a.row(v, i)));
+            Cow::Owned(rows.copied().collect())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Builder;
+
+    fn numbers<T: Real>(bytes: &[u8]) -> Vec<f64> {
+        bytes.chunks_exact(size_of::<T>()).map(|c| bytemuck::pod_read_unaligned::<T>(c).to_f64()).collect()
+    }
+
+    #[test]
+    fn bytes_follow_the_view() {
+        for dtype in [DType::F32, DType::F64] {
+            let mut b = Builder::<Launch>::new(dtype);
+            let v = b.matrix(6, 4);
+            let mut arena = AnyArena::new(&b.finish());
+            arena.fill(&v, &(0..24).map(f64::from).collect::<Vec<_>>());
+            let read = |v: View| match dtype {
+                DType::F32 => numbers::<f32>(&arena.bytes(&v)),
+                DType::F64 => numbers::<f64>(&arena.bytes(&v)),
+            };
+            assert_eq!(read(v), arena.read(&v));
+            assert_eq!(read(v.slice_rows(1, 2)), [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+            assert_eq!(read(v.columns(1, 2).every(2, 3)), [9.0, 10.0, 21.0, 22.0]);
+            assert_eq!(read(v.slice_rows(5, 1).columns(2, 2)), [22.0, 23.0]);
+        }
+    }
+}
