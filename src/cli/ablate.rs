@@ -223,6 +223,10 @@ impl Opened {
             let expected = format!("a run of the model at {}, with sha256 {}", f.model.path, model.sha256);
             return Err(Error::file(path, found, expected));
         }
+        let listed = dir.file("run.json");
+        if manifest.node_layers.is_empty() {
+            return Err(Error::file(&listed, "no node_layers", "those of a finished run of mechgraph lib"));
+        }
         let graph = Stored::open(&dir.file(store::FILE), manifest.node_layers.clone())?;
         let names: Vec<String> = graph.layers.iter().map(|l| l.name.clone()).collect();
         let nodes = nodes(&model.model.network(true)?, &names, false)?;
@@ -230,7 +234,7 @@ impl Opened {
             None => Ok(Self { dir, manifest, model, graph, nodes }),
             Some((l, node)) => {
                 let found = format!("node layer {} with {} coordinates", l.name, l.width);
-                Err(Error::file(&dir.file("run.json"), found, format!("{}, as in the model", node.width())))
+                Err(Error::file(&listed, found, format!("{}, as in the model", node.width())))
             }
         }
     }
