@@ -16,7 +16,6 @@ use crate::basis::edge_mask::EdgeMask;
 use crate::basis::plan::{Node, nodes};
 use crate::basis::schedule::{self, Curve, Protocol, Schedule};
 use crate::basis::store::{self, Stored};
-use crate::data::stream::Runner;
 use crate::data::{self, DataSet};
 use crate::device::DType;
 use crate::error::{Error, Result};
@@ -224,6 +223,10 @@ impl Opened {
             let expected = format!("a run of the model at {}, with sha256 {}", f.model.path, model.sha256);
             return Err(Error::file(path, found, expected));
         }
+        let listed = dir.file("run.json");
+        if manifest.node_layers.is_empty() {
+            return Err(Error::file(&listed, "no node_layers", "those of a finished run of mechgraph lib"));
+        }
         let graph = Stored::open(&dir.file(store::FILE), manifest.node_layers.clone())?;
         let names: Vec<String> = graph.layers.iter().map(|l| l.name.clone()).collect();
         let nodes = nodes(&model.model.network(true)?, &names, false)?;
@@ -231,7 +234,7 @@ impl Opened {
             None => Ok(Self { dir, manifest, model, graph, nodes }),
             Some((l, node)) => {
                 let found = format!("node layer {} with {} coordinates", l.name, l.width);
-                Err(Error::file(&dir.file("run.json"), found, format!("{}, as in the model", node.width())))
+                Err(Error::file(&listed, found, format!("{}, as in the model", node.width())))
             }
         }
     }
@@ -244,16 +247,15 @@ pub fn run(args: Args) -> Result<()> {
     let run = Opened::new(&args.run, |default| args.common.dtype(&device, default))?;
     check_free(&run.dir.file(args.file_name()), args.common.force)?;
     let model = &run.model.model;
-    let spec = match run.manifest.fingerprint.model.path.as_str() {
-        demo if demo.starts_with("demo:") => args.data.data.clone().unwrap_or_else(|| format!("{demo}#test")),
-        _ => args.data.required()?.to_string(),
-    };
+    let path = &run.manifest.fingerprint.model.path;
+    if !path.starts_with("demo:") {
+        args.data.required()?;
+    }
+    let spec = args.data.or_split(path, "test");
     let set = data::load(&spec, model)?;
     let fingerprint = fingerprint(&args, &run, (&spec, &set), device.backend());
     let progress = args.common.progress();
-    let memory = args.common.memory_limit(&device)?;
-    let batch = args.common.batch.map(NonZeroUsize::get);
-    let runner = Runner { device: &device, progress: &progress, batch, memory, checkpoints: None };
+    let runner = args.common.runner(&device, &progress)?;
     let (bench, protocol) = (Bench::new(model, set, &runner)?, args.protocol()?);
     let (kind, (base, curves)) = match args.kind {
         Kind::Node => (curves::Kind::Node, ablate_nodes(&args, &run, &bench, &protocol)?),
@@ -343,7 +345,7 @@ fn table(ablation: &Ablation, file: &str) -> String {
     for (layer, curve) in &ablation.curves {
         let points: Vec<(&usize, &f64)> = curve.points.iter().rev().collect();
         let step = points.len().saturating_sub(1).div_ceil(SHOWN - 1).max(1);
-        let shown = |i: usize| (points.len() - 1 - i) % step == 0 || Some(*points[i].0) == curve.required;
+        let shown = |i: usize| (points.len() - 1 - i).is_multiple_of(step) || Some(*points[i].0) == curve.required;
         (0..points.len()).filter(|&i| shown(i)).for_each(|i| row(layer, &points[i].0.to_string(), *points[i].1));
     }
     for (layer, curve) in &ablation.curves {

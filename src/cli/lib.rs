@@ -367,7 +367,7 @@ fn compute(problem: Problem, runner: &Runner, dir: &RunDir, mut manifest: Manife
     manifest.plan_bytes = Some(progress.plan_bytes());
     // The page shows the times.
     manifest.finish(progress.times());
-    super::page::write(&dir, &manifest)?;
+    super::page::write(dir, &manifest)?;
     dir.finish(manifest, Vec::new())
 }
 

@@ -1,32 +1,18 @@
 //! `mechgraph ablate`, end to end: the paper's curves, the files of a RUN, and what is refused.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-use mechgraph::device::DType;
-use mechgraph::model::{ActFn, Model, Norm, TransformerConfig, random_transformer, save};
+use mechgraph::model::{Norm, TransformerConfig, save};
 use serde_json::Value;
 
-fn mechgraph(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mechgraph")).args(args).arg("--quiet").output().unwrap()
-}
+use crate::command::{Case, failure, run, tokens, transformer, transformer_config};
 
 /// Runs a command that works, and returns what it printed.
 #[track_caller]
 fn works(args: &[&str]) -> String {
-    let out = mechgraph(args);
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
-/// Runs a command that fails with status 1, and returns its one sentence.
-#[track_caller]
-fn fails(args: &[&str]) -> String {
-    let out = mechgraph(args);
-    let text = String::from_utf8(out.stderr).unwrap();
-    let sentences: Vec<&str> = text.lines().filter(|l| !l.starts_with("hint: ")).collect();
-    assert_eq!((out.status.code(), sentences.len()), (Some(1), 1), "{args:?}: {text}");
-    sentences[0].strip_prefix("error: ").unwrap().to_string()
+    let out = run(&[args, &["--quiet"]].concat());
+    assert_eq!((out.status, out.stderr.as_str()), (Some(0), ""), "{args:?}");
+    out.stdout
 }
 
 fn json(path: &Path) -> Value {
@@ -103,7 +89,7 @@ fn node_and_edge_ablations_of_the_paper_are_reproduced() {
     assert_eq!(shown["curves"][0]["series"][1][0], "ln2.0");
     assert_eq!((shown["layers"].as_array().unwrap().len(), shown["edges"].as_array().unwrap().len()), (4, 3));
     assert!(page.contains("Fewest edges that keep the accuracy") && page.contains("<td>633</td>"));
-    let error = fails(&["ablate", run_arg, "--data", &test, "--kind", "edge"]);
+    let error = failure(&["ablate", run_arg, "--data", &test, "--kind", "edge", "--quiet"]);
     assert!(error.contains("ablation-edge.json: a file that exists already; expected a new name, or --force"), "{error}");
     ablate(&["--kind", "node", "--layers", "unembed", "--schedule", "linear", "--points", "2", "--metric", "loss", "--force"]);
     let loss = json(&run.join("ablation-node.json"));
@@ -112,43 +98,20 @@ fn node_and_edge_ablations_of_the_paper_are_reproduced() {
     assert!(loss.get("node_ablation_accuracy").is_none());
 }
 
-/// A model that reads every position, and data for it without labels.
-fn small(dir: &Path, seed: u64) -> (String, String) {
-    let config = TransformerConfig {
-        n_layers: 1,
-        d_model: 6,
-        n_ctx: 5,
-        d_head: 3,
-        n_heads: 2,
-        d_mlp: 7,
-        d_vocab: 11,
-        d_vocab_out: 11,
-        act: ActFn::Relu,
-        norm: Norm::Ln,
-        eps: 1e-5,
-        parallel: false,
-        attn_scale: true,
-        read_last: false,
-    };
-    let model = dir.join("model");
-    std::fs::create_dir_all(&model).unwrap();
-    save(&Model::Transformer(random_transformer(config, DType::F64, seed).unwrap()), &model).unwrap();
-    let ids: Vec<u8> = (0..200i32).flat_map(|i| (i * i % 11).to_le_bytes()).collect();
-    let header = format!(r#"{{"tokens":{{"dtype":"I32","shape":[40,5],"data_offsets":[0,{}]}}}}"#, ids.len());
-    let data = dir.join("data.safetensors");
-    std::fs::write(&data, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &ids].concat()).unwrap();
-    (model.to_str().unwrap().into(), data.to_str().unwrap().into())
+/// A model that reads every position and writes its own vocabulary, and data for it without labels.
+fn language_model() -> Case {
+    let config = TransformerConfig { d_vocab_out: 11, norm: Norm::Ln, ..transformer_config() };
+    Case::new(&transformer(config), &tokens(&[40, 5], |i| i * i % 11))
 }
 
 #[test]
 fn a_language_model_is_measured_by_its_next_tokens() {
-    let tmp = tempfile::tempdir().unwrap();
-    let (model, data) = small(tmp.path(), 1);
-    let run = tmp.path().join("run");
-    let run_arg = run.to_str().unwrap();
-    works(&["lib", &model, "--data", &data, "--out", run_arg]);
+    let case = language_model();
+    case.lib_works(&[]);
+    let (run, data) = (case.run_dir(), case.data());
+    let on_run = ["ablate", run.to_str().unwrap(), "--data", data.to_str().unwrap(), "--metric", "loss"];
     for (kind, schedule) in [("node", "exponential"), ("edge", "bisect")] {
-        works(&["ablate", run_arg, "--data", &data, "--kind", kind, "--schedule", schedule, "--metric", "loss"]);
+        works(&[&on_run[..], &["--kind", kind, "--schedule", schedule]].concat());
     }
     let (node, edge) = (json(&run.join("ablation-node.json")), json(&run.join("ablation-edge.json")));
     assert_eq!(node["unablated_loss"], edge["unablated_loss"]);
@@ -160,8 +123,7 @@ fn a_language_model_is_measured_by_its_next_tokens() {
         assert!(required <= 7 * if layer == "unembed" { 11 } else { 7 });
     }
     // Another precision than the run's, and an early stop behind the first value that is off.
-    let f32 = ["ablate", run_arg, "--data", &data, "--kind", "node", "--dtype", "f32", "--metric", "loss", "--force"];
-    works(&[&f32[..], &["--stop-at", "0.01"]].concat());
+    works(&[&on_run[..], &["--kind", "node", "--dtype", "f32", "--force", "--stop-at", "0.01"]].concat());
     let stopped = json(&run.join("ablation-node.json"));
     assert_eq!(stopped["dtype"], "f32");
     let base = stopped["unablated_loss"].as_f64().unwrap();
@@ -188,18 +150,19 @@ fn the_demo_needs_no_data() {
 
 #[test]
 fn what_cannot_be_ablated_is_told_in_one_sentence() {
-    let tmp = tempfile::tempdir().unwrap();
-    let (model, data) = small(tmp.path(), 1);
-    let [run, bare, other] = ["run", "bare", "other"].map(|name| tmp.path().join(name).to_str().unwrap().to_string());
-    works(&["lib", &model, "--data", &data, "--out", &run]);
-    works(&["lib", &model, "--data", &data, "--edges", "none", "--out", &bare]);
-    let on = |run: &str, flags: &str| {
-        let args = ["ablate", run, "--data", &data].into_iter().chain(flags.split(' '));
-        fails(&args.collect::<Vec<_>>())
+    let (case, bare) = (language_model(), language_model());
+    case.lib_works(&[]);
+    bare.lib_works(&["--edges", "none"]);
+    let (run, data) = (case.run_dir(), case.data());
+    let on = |run: &Path, flags: &str| {
+        let args = ["ablate", run.to_str().unwrap(), "--quiet", "--data", data.to_str().unwrap()];
+        failure(&args.into_iter().chain(flags.split(' ')).collect::<Vec<_>>())
     };
+    let without_data =
+        |flags: &[&str]| failure(&[&["ablate", run.to_str().unwrap(), "--kind", "node", "--quiet"][..], flags].concat());
     let cases = [
-        (on(&other, "--kind node"), "other: nothing; expected the folder of a finished run"),
-        (on(&bare, "--kind edge"), "graph.safetensors: no edges; expected a run with edges"),
+        (on(&case.path("other"), "--kind node"), "other: nothing; expected the folder of a finished run"),
+        (on(&bare.run_dir(), "--kind edge"), "graph.safetensors: no edges; expected a run with edges"),
         (on(&run, "--kind node --layers ln1.0,output"), "--layers: found output; expected one of ln1.0, ln2.0, unembed"),
         (on(&run, "--kind edge --layers mlp_in.0"), "--layers: found mlp_in.0; expected one of ln1.0, ln2.0, unembed"),
         (on(&run, "--kind node --at 8"), "--at: found 8; expected at most 7, the directions of ln1.0"),
@@ -208,18 +171,15 @@ fn what_cannot_be_ablated_is_told_in_one_sentence() {
             "--at: found 50; expected at most 49, the edges of ln1.0",
         ),
         (on(&run, "--kind node --max-memory 1K"), "memory: the plan needs"),
-        (fails(&["ablate", &run, "--kind", "node"]), "--data: found nothing"),
-        (
-            fails(&["ablate", &run, "--kind", "node", "--data", "/nonexistent.safetensors"]),
-            "/nonexistent.safetensors: no such file",
-        ),
+        (without_data(&[]), "--data: found nothing"),
+        (without_data(&["--data", "/nonexistent.safetensors"]), "/nonexistent.safetensors: no such file"),
     ];
     for (found, part) in cases {
         assert!(found.contains(part), "{found}");
     }
-    assert!(!Path::new(&run).join("ablation-node.json").exists());
+    assert!(!run.join("ablation-node.json").exists());
 
-    let (graph, manifest) = (Path::new(&run).join("graph.safetensors"), Path::new(&run).join("run.json"));
+    let (graph, manifest) = (run.join("graph.safetensors"), run.join("run.json"));
     let text = std::fs::read_to_string(&manifest).unwrap();
     for (from, to, part) in [
         ("\"status\": \"done\"", "\"status\": \"running\"", "an unfinished run"),
@@ -228,22 +188,19 @@ fn what_cannot_be_ablated_is_told_in_one_sentence() {
         ("\"features\": 6", "\"features\": 5", "ln1.0.C: shape [7, 6]; expected shape [7, 5]"),
         ("\"name\": \"ln2.0\"", "\"name\": \"ln9.0\"", "the unknown node layer 'ln9.0'"),
     ] {
-        assert!(text.contains(from), "{from}");
+        assert!(text.contains(from), "{from} in {text}");
         std::fs::write(&manifest, text.replace(from, to)).unwrap();
         let found = on(&run, "--kind node");
         assert!(found.contains(part), "{found}");
     }
     std::fs::write(&manifest, &text).unwrap();
     std::fs::write(&graph, &std::fs::read(&graph).unwrap()[..1000]).unwrap();
-    let found = on(&run, "--kind node");
-    assert!(found.contains("graph.safetensors: "), "{found}");
+    assert!(on(&run, "--kind node").contains("graph.safetensors: "));
 
     // The model at the place that the RUN names is another one by now.
-    small(tmp.path(), 2);
-    let found = on(&bare, "--kind node");
-    let sha256 = json(&Path::new(&bare).join("run.json"))["model"]["sha256"].as_str().unwrap().to_string();
-    assert!(
-        found.contains("a run of another model") && found.contains(&sha256) && found.matches("with sha256 ").count() == 2,
-        "{found}"
-    );
+    save(&transformer(transformer_config()), &bare.path("MODEL")).unwrap();
+    let found = on(&bare.run_dir(), "--kind node");
+    let sha256 = json(&bare.run_dir().join("run.json"))["model"]["sha256"].as_str().unwrap().to_string();
+    assert!(found.contains("a run of another model") && found.contains(&sha256), "{found}");
+    assert_eq!(found.matches("with sha256 ").count(), 2, "{found}");
 }
