@@ -4,7 +4,7 @@ mod bad_input;
 mod capture;
 mod cli;
 mod command;
-mod degenerate;
+mod edge_cases;
 mod eval;
 mod fuzz;
 mod jvp;
