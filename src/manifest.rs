@@ -146,6 +146,20 @@ pub struct Road {
     pub why: String,
 }
 
+/// A node layer of a LIB run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLayer {
+    pub name: String,
+    /// Coordinates d.
+    pub width: usize,
+    /// Features k: directions of the basis, or the coordinates where there is none.
+    pub features: usize,
+    /// Whether there is a basis.
+    pub rotated: bool,
+    /// Whether feature 0 is the constant of a centred basis.
+    pub constant: bool,
+}
+
 /// The content of `run.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -163,6 +177,9 @@ pub struct Manifest {
     /// The peak that the plan foresaw.
     pub plan_bytes: Option<u64>,
     pub roads: Vec<Road>,
+    /// In the model's order; empty until a LIB run is done.
+    #[serde(default)]
+    pub node_layers: Vec<NodeLayer>,
 }
 
 impl Manifest {
@@ -178,6 +195,7 @@ impl Manifest {
             peak_memory_bytes: None,
             plan_bytes: None,
             roads: Vec::new(),
+            node_layers: Vec::new(),
         }
     }
     /// Reads and checks a `run.json`.

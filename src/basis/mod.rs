@@ -5,13 +5,17 @@
 //! follow from the last node layer to the first: dense algebra, and one more pass for a section
 //! whose moments need the next basis. A last pass sums the edges.
 
+pub mod ablation;
 pub mod closed;
+pub mod curves;
+pub mod edge_mask;
 pub mod edges;
 pub mod host;
 pub mod jvp;
 pub mod plan;
 pub mod quadrature;
 pub mod rotation;
+pub mod schedule;
 pub mod store;
 
 use faer::Mat;

@@ -1,13 +1,32 @@
 //! `mechgraph ablate`: the flags of an ablation and the schedule that they spell.
 
+use std::fmt::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::common::{Common, DataFlags, check_unique, parse_non_negative, typed};
+use super::common::{Common, DataFlags, check_unique, parse_non_negative, print, typed};
+use super::page;
+use super::run_dir::{RunDir, check_free};
+use crate::basis::ablation::{Bench, Masked, Score};
+use crate::basis::curves::{self, Ablation, FILES};
+use crate::basis::edge_mask::EdgeMask;
+use crate::basis::plan::{Node, nodes};
+use crate::basis::schedule::{self, Curve, Protocol, Schedule};
+use crate::basis::store::{self, Stored};
+use crate::data::stream::Runner;
+use crate::data::{self, DataSet};
+use crate::device::DType;
 use crate::error::{Error, Result};
+use crate::manifest::{Fingerprint, Manifest, Source};
+use crate::model::{Loaded, Model};
+
+/// The most points of a curve that are printed; the file has them all.
+const SHOWN: usize = 12;
+/// Directions measured at a time where a curve may stop early.
+const WAVE: usize = 8;
 
 /// Ablate directions or edges of a LIB run and measure the model
 #[derive(clap::Args, Clone, Debug)]
@@ -96,17 +115,6 @@ pub enum Metric {
     Loss,
 }
 
-/// Which numbers of kept directions or edges are measured (spec/lib.md, 3.2).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Schedule {
-    /// `cutoff` single steps from the full end, then `x <- trunc(x - base^k)`, k = 0, 1, ..
-    Exponential { base: f64, cutoff: usize },
-    /// Evenly spaced, both ends included.
-    Linear { points: usize },
-    /// The least number kept that changes the metric by at most `target`, up to `tolerance`.
-    Bisect { target: f64, midpoint: Midpoint, tolerance: usize },
-}
-
 impl Args {
     /// Refuses combinations of flags that contradict each other.
     pub fn check(&self) -> Result<()> {
@@ -153,7 +161,10 @@ impl Args {
             },
             Bisect => Ok(Schedule::Bisect {
                 target: self.target.unwrap_or(0.001),
-                midpoint: self.midpoint.unwrap_or(Midpoint::Linear),
+                midpoint: match self.midpoint {
+                    None | Some(Midpoint::Linear) => schedule::Midpoint::Linear,
+                    Some(Midpoint::Logarithmic) => schedule::Midpoint::Logarithmic,
+                },
                 tolerance: self.tolerance.map_or(1, NonZeroUsize::get),
             }),
         }
@@ -161,11 +172,186 @@ impl Args {
     /// The name of the result file inside RUN.
     pub fn file_name(&self) -> &'static str {
         match (self.kind, self.basis) {
-            (Kind::Node, AblationBasis::Lib) => "ablation-node.json",
-            (Kind::Node, AblationBasis::Pca) => "ablation-node-pca.json",
-            (Kind::Edge, _) => "ablation-edge.json",
+            (Kind::Node, AblationBasis::Lib) => FILES[0],
+            (Kind::Node, AblationBasis::Pca) => FILES[1],
+            (Kind::Edge, _) => FILES[2],
         }
     }
+    fn protocol(&self) -> Result<Protocol> {
+        let metric = match self.metric {
+            Metric::Accuracy => schedule::Metric::Accuracy,
+            Metric::Loss => schedule::Metric::Loss,
+        };
+        Ok(Protocol { schedule: self.schedule()?, at: self.at.clone(), stop_at: self.stop_at, metric })
+    }
+    /// Which of the RUN's layers are ablated: of `possible` ones those of `--layers`.
+    fn chosen(&self, stored: &Stored, possible: impl Fn(usize) -> bool) -> Result<Vec<usize>> {
+        let possible: Vec<usize> = (0..stored.layers.len()).filter(|&l| possible(l)).collect();
+        let names: Vec<&str> = possible.iter().map(|&l| stored.layers[l].name.as_str()).collect();
+        if let Some(unknown) = self.layers.iter().find(|l| !names.contains(&l.as_str())) {
+            return Err(Error::flag("--layers", unknown, format!("one of {}", names.join(", "))));
+        }
+        let is_chosen = |l: &usize| self.layers.is_empty() || self.layers.contains(&stored.layers[*l].name);
+        Ok(possible.into_iter().filter(is_chosen).collect())
+    }
+    fn check_at(&self, layer: &str, n: usize, what: &str) -> Result<()> {
+        match self.at.iter().find(|&&count| count > n) {
+            None => Ok(()),
+            Some(count) => Err(Error::flag("--at", count.to_string(), format!("at most {n}, the {what} of {layer}"))),
+        }
+    }
+}
+
+/// A RUN, and the model it was made from.
+struct Opened {
+    dir: RunDir,
+    manifest: Manifest,
+    model: Loaded,
+    graph: Stored,
+    nodes: Vec<Node>,
+}
+
+impl Opened {
+    fn new(path: &Path, dtype: impl Fn(DType) -> Result<DType>) -> Result<Self> {
+        let (dir, manifest) = RunDir::open_finished(path)?;
+        let f = &manifest.fingerprint;
+        if f.command != "lib" {
+            return Err(Error::file(path, format!("a run of mechgraph {}", f.command), "a run of mechgraph lib"));
+        }
+        let model = Model::load(&f.model.path, dtype(f.dtype)?)?;
+        if model.sha256 != f.model.sha256 {
+            let found = format!("a run of another model, with sha256 {}", f.model.sha256);
+            let expected = format!("a run of the model at {}, with sha256 {}", f.model.path, model.sha256);
+            return Err(Error::file(path, found, expected));
+        }
+        let graph = Stored::open(&dir.file(store::FILE), manifest.node_layers.clone())?;
+        let names: Vec<String> = graph.layers.iter().map(|l| l.name.clone()).collect();
+        let nodes = nodes(&model.model.network(true)?, &names, false)?;
+        match graph.layers.iter().zip(&nodes).find(|(l, node)| l.width != node.width()) {
+            None => Ok(Self { dir, manifest, model, graph, nodes }),
+            Some((l, node)) => {
+                let found = format!("node layer {} with {} coordinates", l.name, l.width);
+                Err(Error::file(&dir.file("run.json"), found, format!("{}, as in the model", node.width())))
+            }
+        }
+    }
+}
+
+/// Runs `mechgraph ablate`.
+pub fn run(args: Args) -> Result<()> {
+    args.check()?;
+    let device = args.common.device()?;
+    let run = Opened::new(&args.run, |default| args.common.dtype(&device, default))?;
+    check_free(&run.dir.file(args.file_name()), args.common.force)?;
+    let model = &run.model.model;
+    let spec = match run.manifest.fingerprint.model.path.as_str() {
+        demo if demo.starts_with("demo:") => args.data.data.clone().unwrap_or_else(|| format!("{demo}#test")),
+        _ => args.data.required()?.to_string(),
+    };
+    let set = data::load(&spec, model)?;
+    let fingerprint = fingerprint(&args, &run, (&spec, &set), device.backend());
+    let progress = args.common.progress();
+    let memory = args.common.memory_limit(&device)?;
+    let batch = args.common.batch.map(NonZeroUsize::get);
+    let runner = Runner { device: &device, progress: &progress, batch, memory, checkpoints: None };
+    let (bench, protocol) = (Bench::new(model, set, &runner)?, args.protocol()?);
+    let (kind, (base, curves)) = match args.kind {
+        Kind::Node => (curves::Kind::Node, ablate_nodes(&args, &run, &bench, &protocol)?),
+        Kind::Edge => (curves::Kind::Edge, ablate_edges(&args, &run, &bench, &protocol)?),
+    };
+    let ablation = Ablation { fingerprint, kind, metric: protocol.metric, unablated: base.of(protocol.metric), curves };
+    run.dir.write(args.file_name(), ablation.to_json()?.as_bytes())?;
+    page::write(&run.dir, &run.manifest)?;
+    print(&table(&ablation, args.file_name()))
+}
+
+fn fingerprint(args: &Args, run: &Opened, (spec, set): (&str, &DataSet), backend: &str) -> Fingerprint {
+    Fingerprint {
+        command: "ablate".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        config: args.common.flags.clone(),
+        model: run.manifest.fingerprint.model.clone(),
+        data: Some(Source::new(set.name.clone(), spec, set.sha256.clone())),
+        gram_data: None,
+        seed: args.common.seed,
+        dtype: run.model.model.dtype(),
+        backend: backend.into(),
+    }
+}
+
+/// The score of the model as it is, and the curves by node layer.
+type Curves = (Score, Vec<(String, Curve)>);
+
+fn ablate_nodes(args: &Args, run: &Opened, bench: &Bench, protocol: &Protocol) -> Result<Curves> {
+    let layers = &run.graph.layers;
+    // Directions of the output are logits: nothing reads them.
+    let chosen = args.chosen(&run.graph, |l| layers[l].rotated && layers[l].name != "output")?;
+    chosen.iter().try_for_each(|&l| args.check_at(&layers[l].name, layers[l].width, "directions"))?;
+    let (base, mut curves) = (bench.unablated()?, Vec::new());
+    for l in chosen {
+        let basis = match args.basis {
+            AblationBasis::Lib => run.graph.basis(l)?,
+            AblationBasis::Pca => run.graph.principal(l)?,
+        };
+        let Some(basis) = basis else { continue };
+        let k = basis.0.ncols();
+        let measure = |kept: &[usize]| {
+            // Without directions that were truncated before, nothing is ablated.
+            let some: Vec<usize> = kept.iter().copied().filter(|&n| n < k).collect();
+            let mut found = bench.nodes(&run.nodes[l], &basis, &some)?.into_iter();
+            Ok(kept.iter().map(|&n| if n < k { found.next().unwrap_or(base) } else { base }.of(protocol.metric)).collect())
+        };
+        let curve = protocol.run(layers[l].width, base.of(protocol.metric), WAVE, measure)?;
+        curves.push((layers[l].name.clone(), curve));
+    }
+    Ok((base, curves))
+}
+
+fn ablate_edges(args: &Args, run: &Opened, bench: &Bench, protocol: &Protocol) -> Result<Curves> {
+    let (layers, last) = (&run.graph.layers, run.graph.layers.len().saturating_sub(1));
+    if run.graph.edges(0)?.is_none() {
+        return Err(Error::file(&run.dir.file(store::FILE), "no edges", "a run with edges (mechgraph lib without --edges none)"));
+    }
+    let chosen = args.chosen(&run.graph, |l| l < last && layers[l].rotated)?;
+    let total = |l: usize| layers[l].width * layers[l + 1].width;
+    chosen.iter().try_for_each(|&l| args.check_at(&layers[l].name, total(l), "edges"))?;
+    let (base, mut curves) = (bench.unablated()?, Vec::new());
+    for l in chosen {
+        let (Some(e), Some(basis)) = (run.graph.edges(l)?, run.graph.basis(l)?) else { continue };
+        let section = Masked::new(bench, [&run.nodes[l], &run.nodes[l + 1]], basis, run.graph.basis(l + 1)?.as_ref());
+        let one = |&kept: &usize| {
+            let mask = EdgeMask::new(&e, kept, layers[l].constant);
+            let name = format!("edges {}, {kept} kept", layers[l].name);
+            Ok(bench.edges(&section, &mask, &name)?.of(protocol.metric))
+        };
+        let curve = protocol.run(total(l), base.of(protocol.metric), 1, |kept| kept.iter().map(one).collect())?;
+        curves.push((layers[l].name.clone(), curve));
+    }
+    Ok((base, curves))
+}
+
+/// The curves as text: some points of each, and what the bisections found.
+fn table(ablation: &Ablation, file: &str) -> String {
+    let (kind, metric) = (ablation.kind.name(), ablation.metric.name());
+    let width = ablation.curves.iter().map(|(layer, _)| layer.len()).max().unwrap_or(0).max("node layer".len());
+    let mut out = format!("{:<width$}  {:>10}  {metric:>9}\n", "node layer", format!("{kind}s kept"));
+    let mut row = |layer: &str, kept: &str, value: f64| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{layer:<width$}  {kept:>10}  {value:>9.5}");
+    };
+    row("", "all", ablation.unablated);
+    for (layer, curve) in &ablation.curves {
+        let points: Vec<(&usize, &f64)> = curve.points.iter().rev().collect();
+        let step = points.len().saturating_sub(1).div_ceil(SHOWN - 1).max(1);
+        let shown = |i: usize| (points.len() - 1 - i) % step == 0 || Some(*points[i].0) == curve.required;
+        (0..points.len()).filter(|&i| shown(i)).for_each(|i| row(layer, &points[i].0.to_string(), *points[i].1));
+    }
+    for (layer, curve) in &ablation.curves {
+        if let Some(required) = curve.required {
+            let _ = writeln!(out, "{layer}: {required} {kind}s required");
+        }
+    }
+    out + &format!("all points: {file}\n")
 }
 
 #[cfg(test)]
@@ -179,7 +365,10 @@ mod tests {
         assert_eq!(node.schedule().unwrap(), Schedule::Exponential { base: 1.05, cutoff: 10 });
         assert_eq!((node.file_name(), node.metric), ("ablation-node.json", Metric::Accuracy));
         let edge = ablate_args("--kind edge").unwrap();
-        assert_eq!(edge.schedule().unwrap(), Schedule::Bisect { target: 0.001, midpoint: Midpoint::Linear, tolerance: 1 });
+        assert_eq!(
+            edge.schedule().unwrap(),
+            Schedule::Bisect { target: 0.001, midpoint: schedule::Midpoint::Linear, tolerance: 1 }
+        );
         assert_eq!(edge.file_name(), "ablation-edge.json");
         assert_eq!(ablate_args("--kind node --basis pca").unwrap().file_name(), "ablation-node-pca.json");
     }
@@ -190,7 +379,7 @@ mod tests {
         assert_eq!(schedule("--kind edge --schedule linear --points 5"), Schedule::Linear { points: 5 });
         assert_eq!(schedule("--kind node --base 2 --cutoff 0"), Schedule::Exponential { base: 2.0, cutoff: 0 });
         let bisect = schedule("--kind node --schedule bisect --target 0.2 --midpoint logarithmic --tolerance 4");
-        assert_eq!(bisect, Schedule::Bisect { target: 0.2, midpoint: Midpoint::Logarithmic, tolerance: 4 });
+        assert_eq!(bisect, Schedule::Bisect { target: 0.2, midpoint: schedule::Midpoint::Logarithmic, tolerance: 4 });
         let args = ablate_args("--kind node --at 3,1 --stop-at 0.5 --layers ln1.0,unembed --metric loss").unwrap();
         assert_eq!((args.at, args.stop_at, args.layers.len(), args.metric), (vec![3, 1], Some(0.5), 2, Metric::Loss));
     }

@@ -11,7 +11,7 @@ use super::common::{Common, DataFlags, check_unique, parse_count, parse_non_nega
 use super::run_dir::RunDir;
 use crate::basis::quadrature::{Rule, points};
 use crate::basis::rotation::Threshold;
-use crate::basis::{self, BasisKind, EdgeKind, Graph, Options, Problem, store};
+use crate::basis::{self, BasisKind, EdgeKind, Options, Problem, store};
 use crate::data::stream::Runner;
 use crate::data::{self, DataSet};
 use crate::device::{DType, Device};
@@ -358,29 +358,12 @@ fn compute(problem: Problem, runner: &Runner, dir: &RunDir, mut manifest: Manife
     let (graph, progress) = (basis::build(problem, runner)?, runner.progress);
     dir.write(store::FILE, &graph.to_safetensors()?)?;
     manifest.roads.clone_from(&graph.roads);
+    manifest.node_layers = graph.node_layers();
     manifest.plan_bytes = Some(progress.plan_bytes());
-    let facts = facts(&manifest, &graph, &progress.times());
-    dir.write(super::page::FILE, super::page::lib_page(&graph, &manifest.fingerprint.model.name, facts).as_bytes())?;
-    dir.finish(manifest, progress.times())
-}
-
-/// What the head of the page says.
-fn facts(manifest: &Manifest, graph: &Graph, times: &[(String, f64)]) -> Vec<(String, String)> {
-    let f = &manifest.fingerprint;
-    let data = f.data.as_ref().map_or(String::new(), |d| d.name.clone());
-    let sizes: Vec<String> = graph.layers.iter().map(|l| format!("{} {}", l.node.name, l.k())).collect();
-    let times: Vec<String> = times.iter().map(|(name, s)| format!("{name} {s:.2} s")).collect();
-    let rows = [
-        ("Model", f.model.name.clone()),
-        ("Data", data),
-        ("Basis", f.config.get("basis").cloned().unwrap_or_default()),
-        ("Features", sizes.join(", ")),
-        ("Precision", f.dtype.name().into()),
-        ("Device", format!("{} ({})", manifest.device.backend, manifest.device.name)),
-        ("Time", times.join(", ")),
-        ("Version", f.version.clone()),
-    ];
-    rows.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
+    // The page shows the times.
+    manifest.finish(progress.times());
+    super::page::write(&dir, &manifest)?;
+    dir.finish(manifest, Vec::new())
 }
 
 fn parse_sources(text: &str) -> std::result::Result<NonZeroUsize, String> {

@@ -148,17 +148,13 @@ impl Command {
     fn run(self) -> Result<()> {
         match self {
             Command::Lib(a) => lib::run(*a),
-            Command::Ablate(a) => a.check().and_then(|()| absent("ablate")),
+            Command::Ablate(a) => ablate::run(*a),
             Command::Capture(a) => capture::run(a),
             Command::Jvp(a) => jvp::run(a),
             Command::Eval(a) => eval::run(a),
             Command::Devices(a) => devices::run(a),
         }
     }
-}
-
-fn absent(command: &str) -> Result<()> {
-    Err(Error::flag(command, "a build without this command", "a build with it"))
 }
 
 #[cfg(test)]

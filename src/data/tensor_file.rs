@@ -65,7 +65,7 @@ impl TensorFile {
         let mut name = path.as_os_str().to_os_string();
         name.push(".partial");
         let partial = PathBuf::from(name);
-        let file = File::create(&partial).map_err(|e| Error::io(&partial, "creating the file", e))?;
+        let file = File::create(&partial).map_err(|e| Error::io(path, "creating the file", e))?;
         let begun = Self { path: path.into(), partial, file: Mutex::new(file), places, element, is_finished: false };
         begun.put(0, &[&length, header.as_bytes()].concat())?;
         begun.with(|file| file.set_len(end))?;
@@ -152,7 +152,7 @@ mod tests {
             TensorFile::create(path, DType::F32, &BTreeMap::new(), &[("a".into(), shape.to_vec())]).unwrap_err().to_string()
         };
         let absent = create(&dir.path().join("no/f"), &[1]);
-        assert!(absent.contains("no/f.partial: creating the file failed"), "{absent}");
+        assert!(absent.contains("no/f: creating the file failed"), "{absent}");
         let huge = create(&dir.path().join("f"), &[1 << 40, 1 << 22]);
         assert!(huge.contains("tensor a of shape [1099511627776, 4194304], which goes beyond 2^63 bytes"), "{huge}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

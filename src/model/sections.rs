@@ -124,6 +124,16 @@ impl Stage {
             Stage::Attention(_) => behind(input[2], 3),
         }
     }
+    /// How many members a nonlinear stage works on, from the first on; the rest passes by. A linear
+    /// stage works on none of its own.
+    pub fn arity(&self) -> usize {
+        match self {
+            Stage::Linear(_) => 0,
+            Stage::Variance | Stage::Act(_) => 1,
+            Stage::Normalise { .. } | Stage::Gated(_) => 2,
+            Stage::Attention(_) => 3,
+        }
+    }
     /// Whether an output position depends on more than its own input position.
     pub fn mixes_positions(&self) -> bool {
         matches!(self, Stage::Attention(_))

@@ -36,20 +36,59 @@ impl Args {
 /// Runs [`Args`].
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.out]);
+    add_sums(&a.logits, a.labels, m, out.row(&a.out, 0));
+    out.put(m);
+}
+
+/// The sums of each of many runs over one set of labels: adds those of run p = index * R + r to row p
+/// of `out`; runs behind the last row are left out.
+#[derive(Clone, Debug)]
+pub struct ProbeArgs {
+    /// `[R * n, V]`.
+    pub logits: View,
+    /// `[n]`, as in [`Args`].
+    pub labels: IntBuffer,
+    /// `[1]`: number of the chunk of R runs.
+    pub index: IntBuffer,
+    /// `[runs, 2]`, read and written, as in [`Args`].
+    pub out: View,
+}
+
+impl ProbeArgs {
+    /// Whether the shapes agree and the sums have a buffer of their own.
+    pub fn check(&self) -> Result<()> {
+        let op = "probe loss";
+        check::probes(op, "logits", &self.logits, self.labels.len, self.logits.cols)?;
+        check::view(op, "out", &self.out, self.out.rows, 2)?;
+        check::apart(op, &[&self.out], &[&self.logits])
+    }
+}
+
+/// Runs [`ProbeArgs`].
+pub fn cpu_probes<T: Real>(a: &ProbeArgs, m: &mut Arena<T>) {
+    let mut out = Outputs::take(m, [&a.out]);
+    let n = a.labels.len;
+    let (probes, first) = (a.logits.rows / n, m.int(a.index)[0] as usize * (a.logits.rows / n));
+    for r in 0..probes.min(a.out.rows.saturating_sub(first)) {
+        add_sums(&a.logits.slice_rows(r * n, n), a.labels, m, out.row(&a.out, first + r));
+    }
+    out.put(m);
+}
+
+/// Adds the cross-entropies and the correct predictions of `logits` `[n, V]` to `sums`.
+fn add_sums<T: Real>(logits: &View, labels: IntBuffer, m: &Arena<T>, sums: &mut [T]) {
     let (mut entropy, mut correct) = (T::ZERO, 0u32);
-    let mut shifted = vec![T::ZERO; a.logits.cols];
-    for (i, &label) in m.int(a.labels).iter().enumerate().filter(|(_, label)| **label != SKIPPED) {
-        let (row, label) = (m.row(&a.logits, i), label as usize);
+    let mut shifted = vec![T::ZERO; logits.cols];
+    for (i, &label) in m.int(labels).iter().enumerate().filter(|(_, label)| **label != SKIPPED) {
+        let (row, label) = (m.row(logits, i), label as usize);
         let (top, picked) = (rows::max(row), row[label]);
         rows::map(row, &mut shifted, |x| Real::exp(x - top));
         entropy += T::of(rows::sum(&shifted).to_f64().ln()) + (top - picked);
         let first = row[..label].iter().all(|&x| x < picked) && row[label..].iter().all(|&x| x <= picked);
         correct += u32::from(first);
     }
-    let sums = out.row(&a.out, 0);
     sums[0] += entropy;
     sums[1] += T::of(f64::from(correct));
-    out.put(m);
 }
 
 #[cfg(test)]
@@ -91,6 +130,30 @@ mod tests {
         let got = run::<f32>(&logits, &labels, [2.5, 7.0]);
         assert_close(&got[..1], &want[..1], 1e-6);
         assert_eq!(got[1], want[1]);
+    }
+
+    #[test]
+    fn every_run_has_sums_of_its_own() {
+        let (n, v, runs) = (3, 5, 3);
+        let (logits, labels) = (numbers(4 * n * v, 2), [1, SKIPPED, 4]);
+        let mut held = vec![0.5; 2 * runs];
+        for chunk in 0..2 {
+            let mut f = Fixture::default();
+            let a = ProbeArgs {
+                logits: f.input(2 * n, v, &logits[chunk * 2 * n * v..][..2 * n * v]),
+                labels: f.ints(&labels),
+                index: f.ints(&[chunk as u32]),
+                out: f.input(runs, 2, &held),
+            };
+            a.check().unwrap();
+            assert!(ProbeArgs { labels: f.ints(&[0; 4]), ..a.clone() }.check().is_err());
+            assert!(ProbeArgs { out: f.output(runs, 3), ..a.clone() }.check().is_err());
+            let mut m = f.arena::<f64>();
+            cpu_probes(&a, &mut m);
+            held = read(&m, &a.out);
+        }
+        let want: Vec<f64> = (0..runs).flat_map(|p| run::<f64>(&logits[p * n * v..][..n * v], &labels, [0.5; 2])).collect();
+        assert_eq!(held, want);
     }
 
     #[test]

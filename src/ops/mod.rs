@@ -82,6 +82,7 @@ launches! {
     GramAdd(gram::AddArgs) => gram::cpu_add;
     Linear(linear::Args) => linear::cpu;
     Loss(loss::Args) => loss::cpu;
+    ProbeLoss(loss::ProbeArgs) => loss::cpu_probes;
     Mask(mask::Args) => mask::cpu;
     Moments(moments::Args) => moments::cpu;
     NormMoments(norm_moments::Args) => norm_moments::cpu;
@@ -90,6 +91,7 @@ launches! {
     NormaliseTangent(norm::NormaliseTangent) => norm::cpu_normalise_tangent;
     NormaliseCotangent(norm::NormaliseCotangent) => norm::cpu_normalise_cotangent;
     Probes(probes::Args) => probes::cpu;
+    Readout(mask::ReadoutArgs) => mask::cpu_readout;
     Scale(copy::ScaleArgs) => copy::cpu_scale;
     Variance(norm::VarianceArgs) => norm::cpu_variance;
     VarianceTangent(norm::VarianceTangent) => norm::cpu_variance_tangent;

@@ -1,5 +1,6 @@
 //! One binary for all integration tests, a module a promise.
 
+mod ablation;
 mod bad_input;
 mod capture;
 mod cli;
