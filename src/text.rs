@@ -28,7 +28,8 @@ pub fn read(path: &Path, expected: &str) -> Result<Vec<u8>> {
 
 /// As [`read`]; fails also on what is not UTF-8.
 pub fn read_utf8(path: &Path, expected: &str) -> Result<String> {
-    String::from_utf8(read(path, expected)?).map_err(|e| Error::file(path, format!("text that is not UTF-8 ({})", e.utf8_error()), expected))
+    String::from_utf8(read(path, expected)?)
+        .map_err(|e| Error::file(path, format!("text that is not UTF-8 ({})", e.utf8_error()), expected))
 }
 
 #[cfg(test)]

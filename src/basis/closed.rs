@@ -20,7 +20,14 @@ pub type Nodes = Vec<(f64, f64)>;
 
 /// Emits the launches that gather a core's sums from its input `taps`; `a` is A in front of the
 /// right maps, needed by the cores that are not data-only.
-pub fn emit(b: &mut Builder<Launch>, closed: &Closed, nodes: &Nodes, taps: &[Value], batch: Batch, a: Option<&Mat<f64>>) -> Result<Vec<Read>> {
+pub fn emit(
+    b: &mut Builder<Launch>,
+    closed: &Closed,
+    nodes: &Nodes,
+    taps: &[Value],
+    batch: Batch,
+    a: Option<&Mat<f64>>,
+) -> Result<Vec<Read>> {
     let dtype = b.dtype();
     let mut acc = |rows: usize, cols: usize| b.accumulator(rows, cols);
     let launch;
@@ -271,7 +278,12 @@ impl Closed {
                 let row = row0 + h * d_head;
                 for g in 0..heads {
                     let lhs = values[which].submatrix(h * d_head, g * d_v, d_head, d_v);
-                    add_product(m.as_mut().submatrix_mut(row, v0 + g * pitch, d_head, pitch), 1.0, lhs, p_rows.subcols(g * pitch, pitch));
+                    add_product(
+                        m.as_mut().submatrix_mut(row, v0 + g * pitch, d_head, pitch),
+                        1.0,
+                        lhs,
+                        p_rows.subcols(g * pitch, pitch),
+                    );
                 }
                 let lhs = linear[which].subrows(h * d_head, d_head);
                 add_product(m.as_mut().submatrix_mut(row, r0, d_head, n - r0), 1.0, lhs, p_rows.subcols(z_end, n - r0));

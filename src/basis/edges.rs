@@ -74,7 +74,10 @@ pub fn whole_rows(b: &mut Builder<Launch>, tuple: &[Value]) -> View {
     let mut at = 0;
     for v in tuple {
         for g in 0..v.member.groups {
-            b.push(Launch::Copy(copy::Args::new(v.view.columns(g * v.member.width, v.member.width), y.columns(at, v.member.width))));
+            b.push(Launch::Copy(copy::Args::new(
+                v.view.columns(g * v.member.width, v.member.width),
+                y.columns(at, v.member.width),
+            )));
             if let Some(value) = v.member.constant {
                 b.push(Launch::Fill(copy::FillArgs { y: y.columns(at + v.member.width, 1), value }));
             }
@@ -211,12 +214,23 @@ pub fn linear_edges(closed: &Closed, ends: &Ends, raw: &Mat<f64>) -> Mat<f64> {
 pub enum Formula {
     Squared,
     /// Squared with R random signs over output positions.
-    Stochastic { sources: usize, seed: u64 },
+    Stochastic {
+        sources: usize,
+        seed: u64,
+    },
     Functional,
 }
 
 /// Emits edges through any section; divide by [`overcount`].
-pub fn emit_general(b: &mut Builder<Launch>, chain: &Chain, formula: Formula, ends: &Ends, f_hat: View, batch: Batch, first: IntBuffer) -> View {
+pub fn emit_general(
+    b: &mut Builder<Launch>,
+    chain: &Chain,
+    formula: Formula,
+    ends: &Ends,
+    f_hat: View,
+    batch: Batch,
+    first: IntBuffer,
+) -> View {
     let (dtype, k_in, k_out, n) = (b.dtype(), f_hat.cols, ends.k_out(), f_hat.rows);
     let out = b.accumulator(k_out, k_in);
     let c_pinv = tensor(dtype, ends.from.c_pinv.as_ref());

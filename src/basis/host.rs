@@ -88,7 +88,11 @@ pub fn eigen(a: MatRef<'_, f64>, place: &str) -> Result<(Vec<f64>, Mat<f64>)> {
     let mut memory = MemBuffer::new(scratch);
     let stack = MemStack::new(&mut memory);
     evd::self_adjoint_evd(a, s.as_mut(), Some(u.as_mut()), Par::Seq, stack, Default::default()).map_err(|e| {
-        Error::numeric(place, format!("an eigendecomposition of a {n}x{n} matrix that does not converge ({e:?})"), "finite entries")
+        Error::numeric(
+            place,
+            format!("an eigendecomposition of a {n}x{n} matrix that does not converge ({e:?})"),
+            "finite entries",
+        )
     })?;
     let values: Vec<f64> = s.column_vector().iter().map(|x| x.abs()).collect();
     let mut order: Vec<usize> = (0..n).collect();

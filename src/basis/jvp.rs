@@ -33,9 +33,22 @@ pub fn chunk(count: usize, rows: usize) -> usize {
     count.min((CHUNK_ROWS / rows.max(1)).max(1))
 }
 
+/// A section and how its Jacobian is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Road<'a> {
+    pub chain: &'a Chain,
+    pub formula: &'a Formula,
+    pub nodes: &'a Nodes,
+    /// C' `[k_out, d_out]` of the next node layer, absent where it is not rotated.
+    pub c_t: Option<&'a Tensor>,
+    /// Whether output positions depend on other input positions.
+    pub mixes: bool,
+}
+
 /// Emits the sums of M' (and of L' for the older formulas) over a block, from the rows `f`
-/// `[n, d]` of a node layer. `c_t` is C' of the next layer, absent where it is not rotated.
-pub fn emit(b: &mut Builder<Launch>, chain: &Chain, formula: &Formula, nodes: &Nodes, f: View, batch: Batch, c_t: Option<&Tensor>, mixes: bool, first: IntBuffer) -> Vec<Read> {
+/// `[n, d]` of a node layer; `first` holds the index of the block's first sample.
+pub fn emit(b: &mut Builder<Launch>, road: Road, f: View, batch: Batch, first: IntBuffer) -> Vec<Read> {
+    let Road { chain, formula, nodes, c_t, mixes } = road;
     let d = f.cols;
     let m = b.accumulator(d, d);
     let k_out = c_t.map_or(chain.d_out(), |c| c.rows);
@@ -132,7 +145,14 @@ pub fn tapes(b: &mut Builder<Launch>, chain: &Chain, nodes: &Nodes, f: View, bat
 }
 
 /// sum_a w_a J_a' y_a.
-pub fn mean_cotangent(b: &mut Builder<Launch>, chain: &Chain, nodes: &Nodes, tapes: &[Tape], cotangents: &[View], probes: usize) -> View {
+pub fn mean_cotangent(
+    b: &mut Builder<Launch>,
+    chain: &Chain,
+    nodes: &Nodes,
+    tapes: &[Tape],
+    cotangents: &[View],
+    probes: usize,
+) -> View {
     let parts: Vec<View> = tapes.iter().zip(cotangents).map(|(tape, y)| chain.vjp(b, tape, *y, probes)).collect();
     weighted_sum(b, nodes, &parts)
 }

@@ -25,8 +25,8 @@ use self::closed::Nodes;
 use self::edges::Ends;
 use self::plan::{Node, Section};
 use self::rotation::{Basis, Moments, Pca, PcaOptions, Threshold};
-use crate::data::stream::{self, Pass, Read, Runner, Sum};
 use crate::data::DataSet;
+use crate::data::stream::{self, Pass, Read, Runner, Sum};
 use crate::device::{Builder, DType, Device, Tensor};
 use crate::error::{Error, Result};
 use crate::manifest::Road;
@@ -138,6 +138,20 @@ struct Plan<'a> {
     centre: bool,
 }
 
+/// What of a section takes the closed form.
+#[derive(Clone, Copy, Debug, Default)]
+struct Takes {
+    basis: bool,
+    edges: bool,
+}
+
+/// The road of each section: for people, and for the run.
+#[derive(Debug)]
+struct Roads {
+    report: Vec<Road>,
+    closed: Vec<Takes>,
+}
+
 /// Sums of one pass over the graph data.
 struct Gathered {
     moments: Vec<Option<Moments>>,
@@ -154,7 +168,7 @@ pub fn check(problem: Problem) -> Result<()> {
 pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
     let Device::Cpu(cpu) = runner.device;
     let plan = Plan::new(problem)?;
-    let (roads, closed) = plan.roads()?;
+    let Roads { report, closed } = plan.roads()?;
     let gathered = plan.gather(runner, problem.data, &closed, "moments")?;
     let gram = match problem.gram_data {
         Some(data) => plan.gather(runner, data, &[], "grams")?.moments,
@@ -173,8 +187,9 @@ pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
     }
     stage.finish();
     let edges = plan.edges(&bases, &gathered, &closed, runner)?;
-    let layers = plan.nodes.iter().zip(gram).zip(bases).map(|((node, moments), basis)| Layer { node: node.clone(), moments, basis });
-    Ok(Graph { layers: layers.collect(), edges, centred: plan.centre, roads })
+    let layers =
+        plan.nodes.iter().zip(gram).zip(bases).map(|((node, moments), basis)| Layer { node: node.clone(), moments, basis });
+    Ok(Graph { layers: layers.collect(), edges, centred: plan.centre, roads: report })
 }
 
 /// M' `[d, d]` of the section that the basis of node layer `l` looks through (`lib.md` 1.6), by the
@@ -184,7 +199,7 @@ pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
 /// Fails where [`build`] does, and on a layer without a section or a C of other height.
 pub fn section_m_dash(problem: Problem, l: usize, c: Option<&Mat<f64>>, runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
     let plan = Plan::new(problem)?;
-    let (_, closed) = plan.roads()?;
+    let closed = plan.roads()?.closed;
     if l + 1 >= plan.nodes.len() {
         return Err(Error::shape("M'", format!("node layer {l}"), format!("one of the first {}", plan.nodes.len() - 1)));
     }
@@ -200,12 +215,20 @@ pub fn section_m_dash(problem: Problem, l: usize, c: Option<&Mat<f64>>, runner: 
 /// absent. Fails where [`build`] does, and on bases that do not fit the node layers.
 pub fn edges_between(problem: Problem, bases: &[Option<Basis>], runner: &Runner) -> Result<Vec<Mat<f64>>> {
     let plan = Plan::new(problem)?;
-    let (_, closed) = plan.roads()?;
+    let closed = plan.roads()?.closed;
     let (last, nodes) = (plan.nodes.len() - 1, &plan.nodes);
-    let fits = |(l, b): (usize, &Option<Basis>)| b.as_ref().map_or(l == last, |b| b.c.nrows() == nodes[l].width() && b.c_pinv.ncols() == b.c.nrows() && b.c_pinv.nrows() == b.k());
+    let fits = |(l, b): (usize, &Option<Basis>)| {
+        b.as_ref().map_or(l == last, |b| {
+            b.c.nrows() == nodes[l].width() && b.c_pinv.ncols() == b.c.nrows() && b.c_pinv.nrows() == b.k()
+        })
+    };
     if bases.len() != nodes.len() || !bases.iter().enumerate().all(fits) {
         let widths: Vec<usize> = nodes.iter().map(Node::width).collect();
-        return Err(Error::shape("edges", format!("{} bases of other shapes", bases.len()), format!("bases of node layers of widths {widths:?}")));
+        return Err(Error::shape(
+            "edges",
+            format!("{} bases of other shapes", bases.len()),
+            format!("bases of node layers of widths {widths:?}"),
+        ));
     }
     let gathered = plan.gather(runner, problem.data, &closed, "moments")?;
     plan.edges(bases, &gathered, &closed, runner)
@@ -239,11 +262,13 @@ impl<'a> Plan<'a> {
         let dtype = model.dtype();
         let nodes = plan::nodes(&net, &o.node_layers, matches!(model, Model::Mlp(_)))?;
         if o.quadrature.len() != nodes.len() {
-            let (found, expected) = (format!("{} quadratures", o.quadrature.len()), format!("one for each of {} node layers", nodes.len()));
+            let (found, expected) =
+                (format!("{} quadratures", o.quadrature.len()), format!("one for each of {} node layers", nodes.len()));
             return Err(Error::shape("lib", found, expected));
         }
         let next = |l: usize| if o.ngf { nodes.len() - 1 } else { l + 1 };
-        let mut sections: Vec<Section> = (0..nodes.len() - 1).map(|l| Section::new(&net, &nodes[l], &nodes[l + 1], dtype)).collect();
+        let mut sections: Vec<Section> =
+            (0..nodes.len() - 1).map(|l| Section::new(&net, &nodes[l], &nodes[l + 1], dtype)).collect();
         if o.ngf {
             // The bases look at the last node layer, the edges at the next one.
             sections.extend((0..nodes.len() - 1).map(|l| Section::new(&net, &nodes[l], &nodes[next(l)], dtype)));
@@ -269,9 +294,9 @@ impl<'a> Plan<'a> {
     }
 
     /// Which sections take the closed form to M', which to the edges, and why.
-    fn roads(&self) -> Result<(Vec<Road>, Vec<(bool, bool)>)> {
+    fn roads(&self) -> Result<Roads> {
         let o = self.options();
-        let (mut roads, mut closed) = (Vec::new(), vec![(false, false); self.sections.len()]);
+        let (mut roads, mut closed) = (Vec::new(), vec![Takes::default(); self.sections.len()]);
         let layers = self.nodes.len() - 1;
         for (i, section) in self.sections.iter().enumerate() {
             let wants_basis = self.uses_jacobians() && (!o.ngf || i >= layers);
@@ -298,7 +323,7 @@ impl<'a> Plan<'a> {
                     let found = format!("moments, but section {} has no closed form ({why})", section.name());
                     return Err(Error::flag("--method", found, "auto or jvp"));
                 }
-                let flag = if what == "basis" { &mut closed[i].0 } else { &mut closed[i].1 };
+                let flag = if what == "basis" { &mut closed[i].basis } else { &mut closed[i].edges };
                 *flag = why.is_none();
                 let (road, why) = match why {
                     Some(why) => ("jvp", why),
@@ -307,27 +332,29 @@ impl<'a> Plan<'a> {
                 roads.push(Road { section: format!("{} ({what})", section.name()), road: road.into(), why });
             }
         }
-        Ok((roads, closed))
+        Ok(Roads { report: roads, closed })
     }
 
     fn closed_reason(&self, section: &Section) -> String {
         section.closed.as_ref().map_or_else(Clone::clone, |c| {
             let name = format!("{:?}", c.core);
             let name = name.split(|ch: char| !ch.is_alphanumeric()).next().unwrap_or_default().to_lowercase();
-            let data = if c.is_data_only() { "exact, from moments of one pass" } else { "exact, one pass once the next basis is known" };
+            let data =
+                if c.is_data_only() { "exact, from moments of one pass" } else { "exact, one pass once the next basis is known" };
             format!("{name}: {data}")
         })
     }
 
     /// Means, Gram matrices and data-only moments of all layers, in one pass.
-    fn gather(&self, runner: &Runner, data: &DataSet, closed: &[(bool, bool)], name: &str) -> Result<Gathered> {
+    fn gather(&self, runner: &Runner, data: &DataSet, closed: &[Takes], name: &str) -> Result<Gathered> {
         let last = self.nodes.len() - 1;
         let rotated = |l: usize| l < last || self.options().rotate_final;
         let until = self.nodes.iter().enumerate().filter(|(l, _)| rotated(*l)).map(|(_, n)| n.module).max().unwrap_or(0);
         // A section's moments are read inside it: the pass runs to the end of the last one.
-        let reach = |(i, c): (usize, &(bool, bool))| if c.0 { self.sections[i].to.module } else { 0 };
+        let reach = |(i, c): (usize, &Takes)| if c.basis { self.sections[i].to.module } else { 0 };
         let until = closed.iter().enumerate().map(reach).fold(until, usize::max);
-        let wanted = |i: usize| closed.get(i).is_some_and(|c| c.0) && self.sections[i].closed.as_ref().is_ok_and(|c| c.is_data_only());
+        let wanted =
+            |i: usize| closed.get(i).is_some_and(|c| c.basis) && self.sections[i].closed.as_ref().is_ok_and(|c| c.is_data_only());
         let build = |batch: Batch| {
             let mut b = Builder::new(self.dtype);
             let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, until)?;
@@ -346,7 +373,8 @@ impl<'a> Plan<'a> {
             }
             Ok((input, b.finish(), reads))
         };
-        let slots: Vec<Slot> = build(Batch { samples: 1, positions: data.samples.positions() })?.2.into_iter().map(|r| r.0).collect();
+        let slots: Vec<Slot> =
+            build(Batch { samples: 1, positions: data.samples.positions() })?.2.into_iter().map(|r| r.0).collect();
         let sums = stream::run(runner, name, data, |batch| {
             let (input, program, reads) = build(batch)?;
             Ok(Pass { program, input, reads: reads.into_iter().map(|r| r.1).collect(), first: None, labels: None })
@@ -368,7 +396,15 @@ impl<'a> Plan<'a> {
         Ok(out)
     }
 
-    fn emit_closed(&self, b: &mut Builder<Launch>, section: &Section, nodes: &Nodes, taps: &Taps, batch: Batch, a: Option<&Mat<f64>>) -> Result<Vec<Read>> {
+    fn emit_closed(
+        &self,
+        b: &mut Builder<Launch>,
+        section: &Section,
+        nodes: &Nodes,
+        taps: &Taps,
+        batch: Batch,
+        a: Option<&Mat<f64>>,
+    ) -> Result<Vec<Read>> {
         let closed = section.closed.as_ref().map_err(|why| Error::shape("moments", why.clone(), "a closed form"))?;
         let Some(at) = closed.at else { return Ok(Vec::new()) };
         closed::emit(b, closed, nodes, &taps.atoms[&section.places[at]], batch, a)
@@ -398,7 +434,9 @@ impl<'a> Plan<'a> {
     /// Refuses a basis that nothing can be computed with.
     fn check_basis(&self, l: usize, basis: &Basis) -> Result<()> {
         let place = || format!("node layer {}", self.nodes[l].name);
-        [&basis.c, &basis.c_pinv].iter().try_for_each(|c| self.finite(&host::to_rows(c.as_ref()), || format!("the basis of {}", place())))
+        [&basis.c, &basis.c_pinv]
+            .iter()
+            .try_for_each(|c| self.finite(&host::to_rows(c.as_ref()), || format!("the basis of {}", place())))
     }
 
     /// Tokens at a node layer.
@@ -409,7 +447,16 @@ impl<'a> Plan<'a> {
 
     /// The basis of layer `l`, those behind it being known.
     #[allow(clippy::too_many_arguments)]
-    fn basis(&self, l: usize, pcas: &[Option<Pca>], gram: &[Option<Moments>], bases: &[Option<Basis>], gathered: &Gathered, closed: &[(bool, bool)], runner: &Runner) -> Result<Option<Basis>> {
+    fn basis(
+        &self,
+        l: usize,
+        pcas: &[Option<Pca>],
+        gram: &[Option<Moments>],
+        bases: &[Option<Basis>],
+        gathered: &Gathered,
+        closed: &[Takes],
+        runner: &Runner,
+    ) -> Result<Option<Basis>> {
         let o = self.options();
         let (Some(pca), Some(moments)) = (&pcas[l], &gram[l]) else { return Ok(None) };
         let last = self.nodes.len() - 1;
@@ -425,7 +472,14 @@ impl<'a> Plan<'a> {
     }
 
     /// M' (and L' of the older formulas) behind node layer `l`, given C where its section ends.
-    fn m_dash(&self, l: usize, c: Option<&Mat<f64>>, gathered: &Gathered, closed: &[(bool, bool)], runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
+    fn m_dash(
+        &self,
+        l: usize,
+        c: Option<&Mat<f64>>,
+        gathered: &Gathered,
+        closed: &[Takes],
+        runner: &Runner,
+    ) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
         let i = self.basis_section(l);
         let section = &self.sections[i];
         let (d_in, d_out) = (section.from.width(), section.to.width());
@@ -435,7 +489,7 @@ impl<'a> Plan<'a> {
             return Ok((Mat::zeros(d_in, d_in), lambda));
         }
         let a = c.map_or_else(|| Mat::identity(d_out, d_out), |c| host::product(c.as_ref(), c.transpose()));
-        let (m, lambda) = match closed[i].0 {
+        let (m, lambda) = match closed[i].basis {
             true => (self.closed_m(i, &a, gathered, runner)?, None),
             false => self.jvp_m(section, c, &a, runner)?,
         };
@@ -464,7 +518,13 @@ impl<'a> Plan<'a> {
     }
 
     /// M' (and L' of the older formulas) by batched Jacobian products.
-    fn jvp_m(&self, section: &Section, c: Option<&Mat<f64>>, a: &Mat<f64>, runner: &Runner) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
+    fn jvp_m(
+        &self,
+        section: &Section,
+        c: Option<&Mat<f64>>,
+        a: &Mat<f64>,
+        runner: &Runner,
+    ) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
         let o = self.options();
         let nodes = self.quadrature(&section.from);
         let chain = Chain::new(&section.stages, &section.from.members, self.dtype);
@@ -485,7 +545,8 @@ impl<'a> Plan<'a> {
             let f = edges::whole_rows(&mut b, &taps.tuples[section.from.module]);
             let first = b.ints(1);
             let batch = Batch { samples: batch.samples, positions: f.rows / batch.samples };
-            let reads = jvp::emit(&mut b, &chain, &formula, nodes, f, batch, c_t.as_ref(), mixes, first);
+            let road = jvp::Road { chain: &chain, formula: &formula, nodes, c_t: c_t.as_ref(), mixes };
+            let reads = jvp::emit(&mut b, road, f, batch, first);
             Ok(Pass { program: b.finish(), input, reads, first: Some(first), labels: None })
         })?;
         let sums = plain(sums);
@@ -504,7 +565,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Edges of all sections, in one pass for those that need data.
-    fn edges(&self, bases: &[Option<Basis>], gathered: &Gathered, closed: &[(bool, bool)], runner: &Runner) -> Result<Vec<Mat<f64>>> {
+    fn edges(&self, bases: &[Option<Basis>], gathered: &Gathered, closed: &[Takes], runner: &Runner) -> Result<Vec<Mat<f64>>> {
         let o = self.options();
         if o.edges == EdgeKind::None {
             return Ok(Vec::new());
@@ -514,7 +575,7 @@ impl<'a> Plan<'a> {
             let from = bases[i].as_ref().ok_or_else(|| Error::shape("edges", "an unrotated node layer", "a basis"))?;
             Ok(Ends { from, to: bases[i + 1].as_ref(), d_out: self.nodes[i + 1].width(), nodes: self.quadrature(&self.nodes[i]) })
         };
-        let is_linear = |i: usize| closed[i].1 && self.sections[i].closed.as_ref().is_ok_and(|c| c.at.is_none());
+        let is_linear = |i: usize| closed[i].edges && self.sections[i].closed.as_ref().is_ok_and(|c| c.at.is_none());
         let is_empty = |i: usize| [i, i + 1].iter().any(|&l| bases[l].as_ref().is_some_and(|b| b.k() == 0));
         let streamed: Vec<usize> = (0..layers).filter(|&i| !is_linear(i) && !is_empty(i)).collect();
         let formula = |i: usize| match (o.edges, o.sources_edges) {
@@ -535,7 +596,7 @@ impl<'a> Plan<'a> {
                     let f_hat = edges::features(&mut b, &taps.tuples[section.from.module], ends.from);
                     let batch = Batch { samples: batch.samples, positions: f_hat.rows / batch.samples };
                     let out = match &section.closed {
-                        Ok(c) if closed[i].1 => edges::emit_closed(&mut b, c, &ends, f_hat, batch),
+                        Ok(c) if closed[i].edges => edges::emit_closed(&mut b, c, &ends, f_hat, batch),
                         _ => None,
                     };
                     let out = out.unwrap_or_else(|| {
@@ -548,7 +609,7 @@ impl<'a> Plan<'a> {
             })?);
         }
         let mut result = Vec::new();
-        for i in 0..layers {
+        for (i, takes) in closed.iter().enumerate().take(layers) {
             let ends = ends(i)?;
             if is_empty(i) {
                 result.push(Mat::zeros(ends.k_out(), ends.from.k()));
@@ -561,7 +622,7 @@ impl<'a> Plan<'a> {
                     edges::linear_edges(c, &ends, &raw)
                 }
                 (_, Some(at)) => {
-                    let overcount = if closed[i].1 { 1.0 } else { edges::overcount(formula(i)) };
+                    let overcount = if takes.edges { 1.0 } else { edges::overcount(formula(i)) };
                     let scale = 1.0 / (self.tokens(&self.nodes[i]) * overcount);
                     let sum = host::from_rows(ends.k_out(), ends.from.k(), &sums[at]);
                     Mat::from_fn(sum.nrows(), sum.ncols(), |r, c| scale * sum[(r, c)])
@@ -589,4 +650,3 @@ fn plain(sums: Vec<Sum>) -> Vec<Vec<f64>> {
     };
     sums.into_iter().map(one).collect()
 }
-

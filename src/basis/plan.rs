@@ -34,9 +34,13 @@ pub enum Core {
     /// (x, ..) -> (v, x, ..)
     NormFirst,
     /// (v, x, ..) -> (y, ..)
-    NormSecond { eps: f64 },
+    NormSecond {
+        eps: f64,
+    },
     /// (x, ..) -> (y, x, ..)
-    Norm { eps: f64 },
+    Norm {
+        eps: f64,
+    },
     Act(Activation),
     Gated(Activation),
     Attention(AttentionShape),
@@ -177,7 +181,11 @@ pub fn nodes(net: &Network, names: &[String], contiguous: bool) -> Result<Vec<No
     const FLAG: &str = "--node-layers";
     let known = || {
         let ids: Vec<&str> = net.modules.iter().map(|m| m.id.as_str()).collect();
-        let shown = if ids.len() > 30 { format!("{} .. {}", ids[..15].join(", "), ids[ids.len() - 4..].join(", ")) } else { ids.join(", ") };
+        let shown = if ids.len() > 30 {
+            format!("{} .. {}", ids[..15].join(", "), ids[ids.len() - 4..].join(", "))
+        } else {
+            ids.join(", ")
+        };
         format!("one of {shown}, output")
     };
     let mut nodes: Vec<Node> = Vec::new();
@@ -196,7 +204,11 @@ pub fn nodes(net: &Network, names: &[String], contiguous: bool) -> Result<Vec<No
                 return Err(Error::flag(FLAG, format!("'{name}' behind '{}'", before.name), "node layers in the model's order"));
             }
             if contiguous && module != before.module + 1 {
-                return Err(Error::flag(FLAG, format!("a gap between '{}' and '{name}'", before.name), "a run of layers without gaps for an MLP"));
+                return Err(Error::flag(
+                    FLAG,
+                    format!("a gap between '{}' and '{name}'", before.name),
+                    "a run of layers without gaps for an MLP",
+                ));
             }
         }
         let (members, last_only) = net.tuple(module);

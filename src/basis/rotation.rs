@@ -83,7 +83,11 @@ pub fn pca(node: &Node, moments: &Moments, o: PcaOptions) -> Result<Pca> {
     let map = coordinate_map(&node.members);
     if o.centre && !matches!(map.last(), Some(Err(c)) if (c.abs() - 1.0).abs() < 1e-6) {
         let found = format!("'{}', whose last coordinate is not the constant 1", node.name);
-        return Err(Error::flag("--node-layers", found, "a node layer that can be centred (use --no-center, or leave the output unrotated)"));
+        return Err(Error::flag(
+            "--node-layers",
+            found,
+            "a node layer that can be centred (use --no-center, or leave the output unrotated)",
+        ));
     }
     let gram = moments.gram(node, o.centre);
     // With centring the constant coordinates have no variance: they cannot carry a direction.
@@ -167,7 +171,16 @@ impl Basis {
         let eye = Mat::<f64>::identity(d, d);
         let gram = moments.gram(node, false);
         let lambda: Vec<f64> = (0..d).map(|i| gram[(i, i)]).collect();
-        Self { c: eye.clone(), c_pinv: eye.clone(), w: eye.clone(), w_pinv: eye, v: None, eigenvalues: lambda.clone(), lambda, constant: false }
+        Self {
+            c: eye.clone(),
+            c_pinv: eye.clone(),
+            w: eye.clone(),
+            w_pinv: eye,
+            v: None,
+            eigenvalues: lambda.clone(),
+            lambda,
+            constant: false,
+        }
     }
 }
 

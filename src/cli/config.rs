@@ -193,7 +193,9 @@ mod tests {
                 "{toml}: {error}"
             );
         }
-        assert!(lib_args("--config /nonexistent.toml").unwrap_err().starts_with("/nonexistent.toml: no such file; expected a TOML"));
+        assert!(
+            lib_args("--config /nonexistent.toml").unwrap_err().starts_with("/nonexistent.toml: no such file; expected a TOML")
+        );
         assert!(with_file("seed = 1", "--basis fourier").0.unwrap_err().starts_with("usage: "));
         assert!(lib_args("--config").unwrap_err().starts_with("usage: "));
     }

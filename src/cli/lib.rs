@@ -197,7 +197,8 @@ impl Args {
             return Err(Error::flag("--threshold-rel", r.to_string(), "a part of the largest eigenvalue, below 1"));
         }
         // Of the path from 0 to the activations the gradient sees the end alone, where 1 - alpha is 0.
-        let sees_path = self.quadrature.iter().map(|q| q.quadrature.rule).chain([self.integration]).any(|r| r != Integration::Gradient);
+        let sees_path =
+            self.quadrature.iter().map(|q| q.quadrature.rule).chain([self.integration]).any(|r| r != Integration::Gradient);
         if self.basis == Basis::OneMinusAlphaSquared && !sees_path {
             return Err(Error::flag(
                 "--basis",
@@ -300,7 +301,14 @@ impl Args {
             node_layers,
         })
     }
-    fn manifest(&self, model: &Loaded, data: (&str, &DataSet), gram: Option<&DataSet>, dtype: DType, device: &Device) -> Manifest {
+    fn manifest(
+        &self,
+        model: &Loaded,
+        data: (&str, &DataSet),
+        gram: Option<&DataSet>,
+        dtype: DType,
+        device: &Device,
+    ) -> Manifest {
         let source = |(spec, set): (&str, &DataSet)| Source::new(set.name.clone(), spec, set.sha256.clone());
         let fingerprint = Fingerprint {
             command: "lib".into(),
@@ -452,7 +460,9 @@ mod tests {
         for (flags, part) in cases {
             assert!(refusal(flags).starts_with(part), "{flags}: {}", refusal(flags));
         }
-        for flags in ["--threshold -1", "--threshold nan", "--sources-pos 0", "--sources-edges 65537", "--edges both", "--basis ica"] {
+        for flags in
+            ["--threshold -1", "--threshold nan", "--sources-pos 0", "--sources-edges 65537", "--edges both", "--basis ica"]
+        {
             assert!(refusal(flags).starts_with("usage: "), "{flags}");
         }
         assert_eq!(ok("--integration gradient --intervals 0").quadrature_of("x").intervals, 0);

@@ -138,7 +138,10 @@ impl RunDir {
 fn is_own(name: &str) -> bool {
     let whole = name.strip_suffix(PARTIAL).unwrap_or(name);
     let is_ablation = whole.starts_with("ablation-") && whole.ends_with(".json");
-    name == DATA || name == CHECKPOINT || is_ablation || [MANIFEST, "graph.safetensors", "index.html", "clusters.json"].contains(&whole)
+    name == DATA
+        || name == CHECKPOINT
+        || is_ablation
+        || [MANIFEST, "graph.safetensors", "index.html", "clusters.json"].contains(&whole)
 }
 
 fn is_partial(entry: &OsString, name: &str) -> bool {

@@ -42,7 +42,8 @@ impl Cpu {
 /// Where neither can be read (not Linux) no limit is assumed.
 pub fn free_memory() -> Result<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = info.lines().find_map(|l| l.strip_prefix("MemAvailable:")).and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    let kib =
+        info.lines().find_map(|l| l.strip_prefix("MemAvailable:")).and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
     let host = kib.map_or(u64::MAX, |k| k * 1024);
     let read = |p: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(p)).ok()?.trim().parse::<u64>().ok();
     let cgroup = match (read("memory.max"), read("memory.current")) {

@@ -14,11 +14,22 @@ use crate::ops::{Launch, activation, attention, copy, gated, linear, norm};
 #[derive(Clone, Debug)]
 enum Step {
     Linear(LinearMap),
-    Variance { width: usize },
-    Normalise { width: usize, eps: f64 },
+    Variance {
+        width: usize,
+    },
+    Normalise {
+        width: usize,
+        eps: f64,
+    },
     /// Acts on the first `on` coordinates.
-    Act { act: Activation, on: usize },
-    Gated { act: Activation, width: usize },
+    Act {
+        act: Activation,
+        on: usize,
+    },
+    Gated {
+        act: Activation,
+        width: usize,
+    },
     /// The constants behind the values of each head are part of them.
     Attention(AttentionShape),
 }
@@ -240,7 +251,16 @@ fn attention_views(s: &AttentionShape, x: View, y: View) -> (View, View, View, u
 }
 
 fn attention_shape(s: &AttentionShape, batch: usize, seq: usize) -> attention::Shape {
-    attention::Shape { batch, seq, heads: s.heads, d_head: s.d_head, d_v: s.d_v, scale: s.scale, last_only: s.last_only, causal: true }
+    attention::Shape {
+        batch,
+        seq,
+        heads: s.heads,
+        d_head: s.d_head,
+        d_v: s.d_v,
+        scale: s.scale,
+        last_only: s.last_only,
+        causal: true,
+    }
 }
 
 /// y = x B, or with `transpose` y = x B'.

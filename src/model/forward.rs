@@ -144,7 +144,12 @@ fn following(net: &Network, mi: usize, si: usize, until: usize) -> Option<&Stage
 
 /// Emits a linear stage. With `act`, the first output is activated by the map's epilogue as well and
 /// returned beside the pre-activations.
-pub fn emit_linear(b: &mut Builder<Launch>, tuple: &[Value], outs: &[Out], act: Option<activation::Activation>) -> Result<(Vec<Value>, Option<View>)> {
+pub fn emit_linear(
+    b: &mut Builder<Launch>,
+    tuple: &[Value],
+    outs: &[Out],
+    act: Option<activation::Activation>,
+) -> Result<(Vec<Value>, Option<View>)> {
     let (mut values, mut post) = (Vec::with_capacity(outs.len()), None);
     for (oi, out) in outs.iter().enumerate() {
         if let [Term::Pass { from }] = out.terms[..] {

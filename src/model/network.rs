@@ -73,7 +73,10 @@ pub fn transformer(t: &Transformer, fold: bool) -> Result<Network> {
         let last_only = c.read_last && b + 1 == t.blocks.len();
         let shape = AttentionShape { heads: c.n_heads, d_head, d_v: d_head, scale, last_only };
         let silent = Member::new(c.d_model, Some(0.0));
-        module("attn_out", vec![Stage::Attention(shape), Stage::Linear(vec![dense(silent, 0, &w.w_o, &w.b_o, 0.0), pass(resid, 1)])]);
+        module(
+            "attn_out",
+            vec![Stage::Attention(shape), Stage::Linear(vec![dense(silent, 0, &w.w_o, &w.b_o, 0.0), pass(resid, 1)])],
+        );
         module("add_resid1", vec![Stage::Linear(if c.parallel { vec![sum.clone(), pass(resid, 1)] } else { vec![sum.clone()] })]);
         // In a parallel block the norm reads the second member and the sum passes by.
         let swap = Stage::Linear(vec![pass(resid, 1), pass(resid, 0)]);
@@ -86,7 +89,10 @@ pub fn transformer(t: &Transformer, fold: bool) -> Result<Network> {
             (false, true) => module("ln2_out", vec![swap]),
             _ => module("ln2_out", norm_out(c, normed, w.ln2.as_ref(), !c.parallel)),
         }
-        module("mlp_in", vec![Stage::Linear(vec![dense(Member::new(c.d_mlp, Some(unit)), 0, &w.w_in, &w.b_in, unit), pass(resid, 1)])]);
+        module(
+            "mlp_in",
+            vec![Stage::Linear(vec![dense(Member::new(c.d_mlp, Some(unit)), 0, &w.w_in, &w.b_in, unit), pass(resid, 1)])],
+        );
         let mut acts = vec![Stage::Act(act)];
         if c.act == ActFn::SoluLn {
             acts.extend([Stage::Variance, Stage::Normalise { eps: c.eps }]);

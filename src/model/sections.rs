@@ -98,7 +98,9 @@ pub enum Stage {
     /// (x, ..) -> (v, x, ..): v = mean((x - mean x)^2).
     Variance,
     /// (v, x, ..) -> (y, ..): y = (x - mean x) / sqrt(max(v, 0) + eps); the constant passes.
-    Normalise { eps: f64 },
+    Normalise {
+        eps: f64,
+    },
     /// (x, ..) -> (act(x), ..); elementwise activations act on the constant too.
     Act(Activation),
     /// (g, u, ..) -> (act(g) * u, ..); members without constants.
@@ -255,7 +257,9 @@ fn constants(m: &Member) -> Vec<usize> {
 
 fn term_blocks(term: &Term, input: &[Member], from_at: &[usize], out: &Member, to: usize, dtype: DType, blocks: &mut Vec<Block>) {
     match term {
-        Term::Pass { from } => blocks.push(Block { from: from_at[*from], to, kind: Kind::Identity(input[*from].coords().min(out.coords())) }),
+        Term::Pass { from } => {
+            blocks.push(Block { from: from_at[*from], to, kind: Kind::Identity(input[*from].coords().min(out.coords())) })
+        }
         Term::Dense { from, w, bias, constant } => {
             let (m, at) = (&input[*from], from_at[*from]);
             // Groups without constants between them are one block.

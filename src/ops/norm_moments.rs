@@ -135,8 +135,13 @@ pub struct RowArgs {
 pub enum Half {
     First,
     /// The variance `[n, 1]` is an input of its own.
-    Second { v: View, eps: f64 },
-    Both { eps: f64 },
+    Second {
+        v: View,
+        eps: f64,
+    },
+    Both {
+        eps: f64,
+    },
 }
 
 /// Runs on one CPU thread.

@@ -149,7 +149,10 @@ fn names_out_of_files_stay_on_one_line() {
     let case = Case::transformer();
     let header = r#"{"x":{"dtype":"F3\n\u001b[31m2","shape":[2],"data_offsets":[0,8]}}"#;
     std::fs::write(case.weights(), with_header(header, &[0; 8])).unwrap();
-    says(&case.loading_fails(), &["model.safetensors: tensor x: a header entry that cannot be read (unknown variant `F3  [31m2`"]);
+    says(
+        &case.loading_fails(),
+        &["model.safetensors: tensor x: a header entry that cannot be read (unknown variant `F3  [31m2`"],
+    );
     let header = r#"{"a\nb":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
     std::fs::write(case.weights(), with_header(header, &[0; 8])).unwrap();
     says(&case.loading_fails(), &[r#"a tensor named "a\nb"; expected names"#]);
@@ -183,7 +186,10 @@ fn tensors_missing_surplus_or_of_another_shape() {
     case.edit_weights(|t| t.get_mut("blocks.0.mlp.W_in").unwrap().1 = vec![7, 6]);
     says(&case.loading_fails(), &["tensor blocks.0.mlp.W_in: shape [7, 6]; expected shape [6, 7] by config.json"]);
     write(&case.weights(), &Tensors::new());
-    says(&case.loading_fails(), &["tensor embed.W_E: not in the file, which holds no tensors; expected a tensor of shape [11, 6]"]);
+    says(
+        &case.loading_fails(),
+        &["tensor embed.W_E: not in the file, which holds no tensors; expected a tensor of shape [11, 6]"],
+    );
 }
 
 #[test]
@@ -219,12 +225,17 @@ fn numbers_that_are_not_finite() {
     }
     let case = Case::transformer();
     case.edit_weights(|t| drop(t.insert("unembed.b_U".into(), reals(&[9], |_| 1e300))));
-    says(&case.lib_fails(&["--dtype", "f32"]), &["tensor unembed.b_U: 1e300 at index [0]; expected values within the range of f32"]);
+    says(
+        &case.lib_fails(&["--dtype", "f32"]),
+        &["tensor unembed.b_U: 1e300 at index [0]; expected values within the range of f32"],
+    );
 }
 
 #[test]
 fn models_that_overflow() {
-    for (scale, dtype, place) in [(1e160, "f64", "node layer ln1.0"), (1e60, "f64", "node layer ln2.0"), (1e30, "f32", "node layer ln1.0")] {
+    for (scale, dtype, place) in
+        [(1e160, "f64", "node layer ln1.0"), (1e60, "f64", "node layer ln2.0"), (1e30, "f32", "node layer ln1.0")]
+    {
         let model = transformer(TransformerConfig { norm: Norm::None, ..transformer_config() });
         let case = Case::new(&model, &tokens(&[5, 3], |i| i % 11));
         case.edit_weights(|t| {
@@ -255,7 +266,8 @@ fn tokens_that_the_model_does_not_know() {
 #[test]
 fn empty_data_sets() {
     for shape in [[0, 4], [4, 0]] {
-        let found = format!("tensor tokens: shape {shape:?}, an empty data set; expected at least one sequence of at least one token");
+        let found =
+            format!("tensor tokens: shape {shape:?}, an empty data set; expected at least one sequence of at least one token");
         says(&with_data(&tokens(&shape, |_| 0)).loading_fails(), &["data.safetensors: ", &found]);
     }
     let case = Case::mlp();
@@ -305,7 +317,10 @@ fn text_without_a_tokenizer() {
         std::fs::write(&text, "once upon a time").unwrap();
         let (model, out) = (case.path("MODEL"), case.run_dir());
         let args = ["lib", model.to_str().unwrap(), "--data", text.to_str().unwrap(), "--out", out.to_str().unwrap()];
-        says(&failure(&args), &[name, "text, which needs a tokenizer that this model's layout does not carry; expected a safetensors"]);
+        says(
+            &failure(&args),
+            &[name, "text, which needs a tokenizer that this model's layout does not carry; expected a safetensors"],
+        );
     }
 }
 
@@ -341,7 +356,10 @@ fn flags_that_the_model_cannot_follow() {
         (vec!["--node-layers", "ln1.0,output", "--rotate-final"], "--rotate-final: found output as the last node layer"),
         (vec!["--dtype", "bf16"], "--dtype: found bf16; expected f64 or f32"),
         (vec!["--backend", "cuda"], "backend cuda: a build without this backend; expected --backend cpu or auto"),
-        (vec!["--quadrature", "ln9=gradient", "--node-layers", "ln1.0,unembed"], "--quadrature: found ln9; expected one of ln1.0"),
+        (
+            vec!["--quadrature", "ln9=gradient", "--node-layers", "ln1.0,unembed"],
+            "--quadrature: found ln9; expected one of ln1.0",
+        ),
     ] {
         says(&case.lib_fails(&flags), &[found]);
     }
@@ -431,7 +449,10 @@ fn plans_beyond_memory() {
     let run_dir = out.path().join("RUN");
     let lib = |flags: &[&str]| failure(&[&["lib", "demo:modadd", "--out", run_dir.to_str().unwrap(), "--quiet"], flags].concat());
     let sentence = lib(&["--max-memory", "1M"]);
-    says(&sentence, &["memory: the plan needs ", " bytes for the pass '", "(even with --batch 1; fewer layers or --dtype f32 need less)"]);
+    says(
+        &sentence,
+        &["memory: the plan needs ", " bytes for the pass '", "(even with --batch 1; fewer layers or --dtype f32 need less)"],
+    );
     says(&sentence, &["; expected at most 1048576 bytes, what is free or --max-memory allows"]);
     assert!(!run_dir.exists(), "refused before anything is written");
     says(&lib(&["--max-memory", "1M", "--dtype", "f32"]), &["(even with --batch 1; fewer layers need less)"]);
@@ -527,7 +548,10 @@ fn directions_that_do_not_fit() {
     says(&fails("tangent.1", reals(&[2, 3, 6], |_| 1.0)), &["tangent.1", "; expected "]);
     says(&fails("tangent.0", reals(&[2, 3, 5], |_| 1.0)), &["tensor tangent.0: shape [2, 3, 5]; expected shape [2, 3, 6]"]);
     says(&fails("cotangent.0", ints(&[2, 3, 6], |_| 1)), &["tensor cotangent.0: dtype I64; expected F64, F32, F16 or BF16"]);
-    says(&fails("tangent.0", reals(&[2, 3, 6], |i| if i == 7 { f64::NAN } else { 1.0 })), &["tensor tangent.0: NaN at index [0, 1, 1]"]);
+    says(
+        &fails("tangent.0", reals(&[2, 3, 6], |i| if i == 7 { f64::NAN } else { 1.0 })),
+        &["tensor tangent.0: NaN at index [0, 1, 1]"],
+    );
     says(&fails("other", reals(&[1], |_| 1.0)), &["tangent", "; expected "]);
     let sentence = failure(&Case::mlp().jvp_args(&[]));
     says(&sentence, &["MODEL: found MODEL, an mlp; expected a transformer"]);
@@ -536,7 +560,10 @@ fn directions_that_do_not_fit() {
 #[test]
 fn sites_that_do_not_exist() {
     let case = Case::transformer();
-    for (sites, found) in [("nope", "--sites: found nope; expected one of resid_pre, "), ("mlp_act.7", "--sites: found mlp_act.7; expected layers below 1")] {
+    for (sites, found) in [
+        ("nope", "--sites: found nope; expected one of resid_pre, "),
+        ("mlp_act.7", "--sites: found mlp_act.7; expected layers below 1"),
+    ] {
         let mut args = case.capture_args(&[]);
         *args.iter_mut().find(|a| *a == "logits").unwrap() = sites.into();
         says(&failure(&args), &[found]);
@@ -549,7 +576,10 @@ fn nothing_to_predict() {
     let case = Case::mlp();
     says(&failure(&case.eval_args(&[])), &["data.safetensors: tensor labels: not in the file; expected labels [N]"]);
     let case = with_data(&tokens(&[4, 1], |i| i));
-    says(&failure(&case.eval_args(&[])), &["tensor labels: not in the file, and samples of one token; expected labels, or samples"]);
+    says(
+        &failure(&case.eval_args(&[])),
+        &["tensor labels: not in the file, and samples of one token; expected labels, or samples"],
+    );
     let case = with_data(&tokens(&[4, 2], |_| 10));
     says(&failure(&case.eval_args(&[])), &["tensor tokens: token id 10 as a next token; expected ids from 0 to 8"]);
 }
@@ -564,11 +594,20 @@ fn runs_of_other_work() {
     let running = done.replace("\"status\": \"done\"", "\"status\": \"running\"");
     assert_ne!(running, done);
     std::fs::write(&path, &running).unwrap();
-    says(&failure(&case.lib_args(&["--basis", "pca"])), &["RUN: an unfinished run of other work: there --basis is jacobian, not pca;"]);
-    says(&failure(&case.lib_args(&["--dtype", "f32"])), &["dtype is f64, not f32; expected a run of the same work, a new folder, or --force"]);
+    says(
+        &failure(&case.lib_args(&["--basis", "pca"])),
+        &["RUN: an unfinished run of other work: there --basis is jacobian, not pca;"],
+    );
+    says(
+        &failure(&case.lib_args(&["--dtype", "f32"])),
+        &["dtype is f64, not f32; expected a run of the same work, a new folder, or --force"],
+    );
     let weights = std::fs::read(case.weights()).unwrap();
     case.edit_weights(|t| t.get_mut("unembed.b_U").unwrap().2[0] ^= 1);
-    says(&failure(&case.lib_args(&[])), &["an unfinished run of other work: there model is MODEL (sha256 ", "), not MODEL (sha256 "]);
+    says(
+        &failure(&case.lib_args(&[])),
+        &["an unfinished run of other work: there model is MODEL (sha256 ", "), not MODEL (sha256 "],
+    );
     std::fs::write(case.weights(), weights).unwrap();
     let data = read(&case.data());
     write(&case.data(), &tokens(&[7, 4], |_| 1));
@@ -578,7 +617,10 @@ fn runs_of_other_work() {
         ("{", "run.json: a malformed manifest ("),
         ("", "run.json: a malformed manifest ("),
         ("[]", "run.json: no schema_version; expected a run.json that mechgraph wrote"),
-        (&running.replace("\"schema_version\": 1", "\"schema_version\": 9"), "run.json: schema_version 9; expected schema_version 1"),
+        (
+            &running.replace("\"schema_version\": 1", "\"schema_version\": 9"),
+            "run.json: schema_version 9; expected schema_version 1",
+        ),
     ] {
         std::fs::write(&path, text).unwrap();
         says(&failure(&case.lib_args(&[])), &[found]);

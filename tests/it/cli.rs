@@ -60,7 +60,9 @@ fn a_finished_run_is_replaced_with_force_alone() {
 fn a_plan_that_fits_is_followed() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("RUN");
-    let lib = |flags: &[&str]| demo(&out, &[&["--quiet", "--force", "--threads", "2"], flags].concat()).into_iter().map(String::from).collect::<Vec<_>>();
+    let lib = |flags: &[&str]| {
+        demo(&out, &[&["--quiet", "--force", "--threads", "2"], flags].concat()).into_iter().map(String::from).collect::<Vec<_>>()
+    };
     assert_eq!(run(&lib(&["--batch", "100000"])).status, Some(0));
     let (all, peak) = (graph(&out), manifest(&out)["plan_bytes"].as_u64().unwrap());
     assert_eq!(run(&lib(&["--batch", "100000", "--max-memory", &peak.to_string()])).status, Some(0));
@@ -134,7 +136,8 @@ fn a_configuration_file_stands_for_flags() {
     case.lib_works(&["--basis", "pca", "--node-layers", "ln1.0,unembed", "--no-center"]);
     let flags = graph(&case.run_dir());
     let toml = case.path("flags.toml");
-    std::fs::write(&toml, "basis = 'neuron'\nnode-layers = ['ln1.0', 'unembed']\nno-center = true\nforce = true\nthreads = 1\n").unwrap();
+    std::fs::write(&toml, "basis = 'neuron'\nnode-layers = ['ln1.0', 'unembed']\nno-center = true\nforce = true\nthreads = 1\n")
+        .unwrap();
     let config = toml.to_str().unwrap();
     case.lib_works(&["--config", config, "--basis", "pca"]);
     assert!(graph(&case.run_dir()) == flags);
@@ -206,7 +209,9 @@ fn devices_are_listed() {
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    for (args, part) in [(&["--help"][..], "Usage: mechgraph"), (&["lib", "--help"], "--node-layers"), (&["--version"], "mechgraph ")] {
+    for (args, part) in
+        [(&["--help"][..], "Usage: mechgraph"), (&["lib", "--help"], "--node-layers"), (&["--version"], "mechgraph ")]
+    {
         let outcome = run(args);
         assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""));
         assert!(outcome.stdout.contains(part), "{}", outcome.stdout);

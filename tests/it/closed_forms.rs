@@ -347,7 +347,8 @@ impl GatedSection {
         let formula = jvp::Formula::Jacobian { sources_pos: None, sources_hidden: None, seed: 0 };
         let sums = self.sums(|b, x| {
             let (f, first) = (edges::whole_rows(b, x), b.ints(1));
-            let reads = jvp::emit(b, &chain, &formula, nodes, f, self.batch, Some(&c_t), false, first);
+            let road = jvp::Road { chain: &chain, formula: &formula, nodes, c_t: Some(&c_t), mixes: false };
+            let reads = jvp::emit(b, road, f, self.batch, first);
             reads
                 .into_iter()
                 .map(|r| if let mechgraph::data::stream::Read::Add(v) = r { v } else { panic!("a centred sum") })

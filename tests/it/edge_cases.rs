@@ -67,9 +67,15 @@ fn the_narrowest_models() {
         let config = TransformerConfig { d_model, d_vocab: 2, d_vocab_out: 2, n_ctx: 3, ..narrow.clone() };
         works(&transformer(TransformerConfig { norm: Norm::None, ..config.clone() }), &tokens(&[5, 3], |i| i * i % 2));
     }
-    works(&mlp(MlpConfig { input_size: 1, hidden_sizes: vec![1], output_size: 1, ..mlp_config(ActFn::Gelu) }), &inputs(&[5, 1], |i| i as f64));
+    works(
+        &mlp(MlpConfig { input_size: 1, hidden_sizes: vec![1], output_size: 1, ..mlp_config(ActFn::Gelu) }),
+        &inputs(&[5, 1], |i| i as f64),
+    );
     works(&mlp(MlpConfig { hidden_sizes: vec![], ..mlp_config(ActFn::Relu) }), &inputs(&[5, 4], |i| (i as f64).sin()));
-    works(&mlp(MlpConfig { hidden_sizes: vec![2], output_size: 9, ..mlp_config(ActFn::Silu) }), &inputs(&[600, 4], |i| (i as f64).sin()));
+    works(
+        &mlp(MlpConfig { hidden_sizes: vec![2], output_size: 9, ..mlp_config(ActFn::Silu) }),
+        &inputs(&[600, 4], |i| (i as f64).sin()),
+    );
 }
 
 #[test]
@@ -101,7 +107,10 @@ fn models_that_compute_nothing() {
         case.edit_weights(|t| t.values_mut().for_each(|(_, _, raw)| raw.fill(0)));
         for flags in [&[][..], &["--edges", "functional"], &["--method", "jvp"]] {
             let sentence = case.lib_fails(flags);
-            assert!(sentence.starts_with("node layer unembed: no direction above the threshold; expected at least one: "), "{sentence}");
+            assert!(
+                sentence.starts_with("node layer unembed: no direction above the threshold; expected at least one: "),
+                "{sentence}"
+            );
         }
         // Without Jacobians the layers themselves are all there is to see.
         case.lib_works(&["--basis", "pca"]);

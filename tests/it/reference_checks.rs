@@ -127,7 +127,9 @@ fn b05_integrated_gradients_converge_to_the_integral() {
         let mut b = Builder::new(DType::F64);
         let (f, first) = (b.matrix(1, d), b.ints(1));
         let (formula, batch) = (jvp::Formula::OneMinusZero { a: identity.clone() }, Batch { samples: 1, positions: 1 });
-        let reads = jvp::emit(&mut b, &chain, &formula, &points(rule, n), f, batch, None, false, first);
+        let nodes = points(rule, n);
+        let road = jvp::Road { chain: &chain, formula: &formula, nodes: &nodes, c_t: None, mixes: false };
+        let reads = jvp::emit(&mut b, road, f, batch, first);
         let mechgraph::data::stream::Read::Add(l) = reads[1] else { panic!("a centred sum") };
         // L' = g'f.
         let l = run::<f64>(b, &[l], |m| m.real_mut(f.buffer).copy_from_slice(&x)).remove(0);
@@ -385,14 +387,11 @@ fn b19_the_last_rotation_does_not_move_other_layers() {
         });
         let last = layers.len() - 1;
         assert!(rotated.layers[last].k() == raw.layers[last].k() && raw.layers[last].basis.is_none());
-        for l in 0..last {
+        for (l, name) in layers.iter().enumerate().take(last) {
             let [a, b] = [&rotated, &raw].map(|g| g.layers[l].basis.as_ref().unwrap());
-            worst.see(
-                relative((&a.c * a.c.transpose()).as_ref(), (&b.c * b.c.transpose()).as_ref()),
-                format!("C C' at {}", layers[l]),
-            );
+            worst.see(relative((&a.c * a.c.transpose()).as_ref(), (&b.c * b.c.transpose()).as_ref()), format!("C C' at {name}"));
             if l + 1 < last {
-                worst.see(relative(rotated.edges[l].as_ref(), raw.edges[l].as_ref()), format!("edges at {}", layers[l]));
+                worst.see(relative(rotated.edges[l].as_ref(), raw.edges[l].as_ref()), format!("edges at {name}"));
             }
         }
     }
