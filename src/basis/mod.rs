@@ -12,6 +12,7 @@ pub mod edge_mask;
 pub mod edges;
 pub mod host;
 pub mod jvp;
+mod passes;
 pub mod plan;
 pub mod quadrature;
 pub mod rotation;
@@ -22,19 +23,18 @@ use faer::Mat;
 use rayon::prelude::*;
 
 use self::closed::Nodes;
-use self::edges::Ends;
+use self::passes::Slot;
 use self::plan::{Node, Section};
 use self::rotation::{Basis, Moments, Pca, PcaOptions, Threshold};
 use crate::data::DataSet;
-use crate::data::stream::{self, Pass, Read, Runner, Sum};
+use crate::data::stream::{self, Runner, Sum};
 use crate::device::{Builder, DType, Device, Tensor};
 use crate::error::{Error, Result};
 use crate::manifest::Road;
 use crate::model::Model;
-use crate::model::chain::Chain;
 use crate::model::forward::{Batch, Taps, Value, forward};
 use crate::model::sections::Network;
-use crate::ops::{Launch, copy, gram};
+use crate::ops::{Launch, copy};
 
 /// Which basis (`lib.md` 1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,9 +159,11 @@ struct Gathered {
     sections: Vec<Vec<Vec<f64>>>,
 }
 
-/// Refuses options that the model cannot follow, without touching data.
-pub fn check(problem: Problem) -> Result<()> {
-    Plan::new(problem)?.roads().map(drop)
+/// Refuses options that the model cannot follow and plans that do not fit into memory, before any
+/// work.
+pub fn check(problem: Problem, runner: &Runner) -> Result<()> {
+    let plan = Plan::new(problem)?;
+    plan.check_memory(&plan.roads()?.closed, runner)
 }
 
 /// Computes bases and edges.
@@ -347,38 +349,8 @@ impl<'a> Plan<'a> {
 
     /// Means, Gram matrices and data-only moments of all layers, in one pass.
     fn gather(&self, runner: &Runner, data: &DataSet, closed: &[Takes], name: &str) -> Result<Gathered> {
-        let last = self.nodes.len() - 1;
-        let rotated = |l: usize| l < last || self.options().rotate_final;
-        let until = self.nodes.iter().enumerate().filter(|(l, _)| rotated(*l)).map(|(_, n)| n.module).max().unwrap_or(0);
-        // A section's moments are read inside it: the pass runs to the end of the last one.
-        let reach = |(i, c): (usize, &Takes)| if c.basis { self.sections[i].to.module } else { 0 };
-        let until = closed.iter().enumerate().map(reach).fold(until, usize::max);
-        let wanted =
-            |i: usize| closed.get(i).is_some_and(|c| c.basis) && self.sections[i].closed.as_ref().is_ok_and(|c| c.is_data_only());
-        let build = |batch: Batch| {
-            let mut b = Builder::new(self.dtype);
-            let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, until)?;
-            let mut reads = Vec::new();
-            for (l, node) in self.nodes.iter().enumerate().filter(|(l, _)| rotated(*l)) {
-                let x = values(&mut b, &taps.tuples[node.module]);
-                let (mean, m2) = (b.matrix(1, x.cols), b.matrix(x.cols, x.cols));
-                b.push(Launch::Gram(gram::Args { x, mean, m2 }));
-                reads.push((Slot::Layer(l), Read::Centred { rows: x.rows, mean, m2 }));
-            }
-            for (i, section) in self.sections.iter().enumerate().filter(|(i, _)| wanted(*i)) {
-                let nodes = self.quadrature(&section.from);
-                for read in self.emit_closed(&mut b, section, nodes, &taps, batch, None)? {
-                    reads.push((Slot::Section(i), read));
-                }
-            }
-            Ok((input, b.finish(), reads))
-        };
-        let slots: Vec<Slot> =
-            build(Batch { samples: 1, positions: data.samples.positions() })?.2.into_iter().map(|r| r.0).collect();
-        let sums = stream::run(runner, name, data, |batch| {
-            let (input, program, reads) = build(batch)?;
-            Ok(Pass { program, input, reads: reads.into_iter().map(|r| r.1).collect(), first: None, labels: None })
-        })?;
+        let (slots, _) = self.moments_pass(closed, Batch { samples: 1, positions: data.samples.positions() })?;
+        let sums = stream::run(runner, name, data, |batch| Ok(self.moments_pass(closed, batch)?.1))?;
         let mut out = Gathered { moments: vec![None; self.nodes.len()], sections: vec![Vec::new(); self.sections.len()] };
         for (slot, sum) in slots.into_iter().zip(sums) {
             match (slot, sum) {
@@ -394,20 +366,6 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(out)
-    }
-
-    fn emit_closed(
-        &self,
-        b: &mut Builder<Launch>,
-        section: &Section,
-        nodes: &Nodes,
-        taps: &Taps,
-        batch: Batch,
-        a: Option<&Mat<f64>>,
-    ) -> Result<Vec<Read>> {
-        let closed = section.closed.as_ref().map_err(|why| Error::shape("moments", why.clone(), "a closed form"))?;
-        let Some(at) = closed.at else { return Ok(Vec::new()) };
-        closed::emit(b, closed, nodes, &taps.atoms[&section.places[at]], batch, a)
     }
 
     fn quadrature(&self, node: &Node) -> &Nodes {
@@ -504,15 +462,9 @@ impl<'a> Plan<'a> {
         let nodes = self.quadrature(&section.from);
         let mut sums = gathered.sections[i].clone();
         if !closed.is_data_only() {
-            let (module, _) = section.places[closed.at.unwrap_or(0)];
             let name = format!("moments {}", section.from.name);
-            let found = stream::run(runner, &name, self.problem.data, |batch| {
-                let mut b = Builder::new(self.dtype);
-                let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, module + 1)?;
-                let reads = self.emit_closed(&mut b, section, nodes, &taps, batch, Some(a))?;
-                Ok(Pass { program: b.finish(), input, reads, first: None, labels: None })
-            })?;
-            sums = plain(found);
+            let build = |batch| self.late_moments_pass(section, a, batch);
+            sums = plain(stream::run(runner, &name, self.problem.data, build)?);
         }
         Ok(closed.phi(a, &sums, nodes, self.tokens(&section.from), self.tokens(&section.to)))
     }
@@ -525,31 +477,11 @@ impl<'a> Plan<'a> {
         a: &Mat<f64>,
         runner: &Runner,
     ) -> Result<(Mat<f64>, Option<Mat<f64>>)> {
-        let o = self.options();
-        let nodes = self.quadrature(&section.from);
-        let chain = Chain::new(&section.stages, &section.from.members, self.dtype);
         let c_t: Option<Tensor> = c.map(|c| host::tensor(self.dtype, c.transpose()));
-        let a = host::tensor(self.dtype, a.as_ref());
-        let formula = match o.basis {
-            BasisKind::OneMinusZero => jvp::Formula::OneMinusZero { a },
-            BasisKind::OneMinusAlphaSquared => jvp::Formula::OneMinusAlphaSquared { a },
-            _ => {
-                let seed = self.seed(section, 0);
-                jvp::Formula::Jacobian { sources_pos: o.sources_pos, sources_hidden: o.sources_hidden, seed }
-            }
-        };
-        let mixes = section.mixes_positions();
-        let sums = stream::run(runner, &format!("jacobians {}", section.from.name), self.problem.data, |batch| {
-            let mut b = Builder::new(self.dtype);
-            let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, section.from.module)?;
-            let f = edges::whole_rows(&mut b, &taps.tuples[section.from.module]);
-            let first = b.ints(1);
-            let batch = Batch { samples: batch.samples, positions: f.rows / batch.samples };
-            let road = jvp::Road { chain: &chain, formula: &formula, nodes, c_t: c_t.as_ref(), mixes };
-            let reads = jvp::emit(&mut b, road, f, batch, first);
-            Ok(Pass { program: b.finish(), input, reads, first: Some(first), labels: None })
-        })?;
-        let sums = plain(sums);
+        let (formula, mixes) = (self.jacobian_formula(section, a), section.mixes_positions());
+        let name = format!("jacobians {}", section.from.name);
+        let build = |batch| self.jacobian_pass(section, &formula, c_t.as_ref(), batch);
+        let sums = plain(stream::run(runner, &name, self.problem.data, build)?);
         let overcount = match formula {
             jvp::Formula::Jacobian { sources_pos, sources_hidden, .. } => jvp::overcount(sources_pos, sources_hidden, mixes),
             _ => 1.0,
@@ -557,6 +489,19 @@ impl<'a> Plan<'a> {
         let (d, scale) = (section.from.width(), 1.0 / (self.tokens(&section.from) * overcount));
         let scaled = |m: Mat<f64>| Mat::from_fn(d, d, |i, j| scale * m[(i, j)]);
         Ok((scaled(host::from_lower(d, &sums[0])), sums.get(1).map(|l| scaled(host::from_rows(d, d, l)))))
+    }
+
+    /// How the basis formula reads the Jacobian of a section, given A = C C' of the next layer.
+    fn jacobian_formula(&self, section: &Section, a: &Mat<f64>) -> jvp::Formula {
+        let (o, a) = (self.options(), host::tensor(self.dtype, a.as_ref()));
+        match o.basis {
+            BasisKind::OneMinusZero => jvp::Formula::OneMinusZero { a },
+            BasisKind::OneMinusAlphaSquared => jvp::Formula::OneMinusAlphaSquared { a },
+            _ => {
+                let seed = self.seed(section, 0);
+                jvp::Formula::Jacobian { sources_pos: o.sources_pos, sources_hidden: o.sources_hidden, seed }
+            }
+        }
     }
 
     /// A seed of its own for each section and use.
@@ -571,46 +516,16 @@ impl<'a> Plan<'a> {
             return Ok(Vec::new());
         }
         let layers = self.nodes.len() - 1;
-        let ends = |i: usize| -> Result<Ends> {
-            let from = bases[i].as_ref().ok_or_else(|| Error::shape("edges", "an unrotated node layer", "a basis"))?;
-            Ok(Ends { from, to: bases[i + 1].as_ref(), d_out: self.nodes[i + 1].width(), nodes: self.quadrature(&self.nodes[i]) })
-        };
-        let is_linear = |i: usize| closed[i].edges && self.sections[i].closed.as_ref().is_ok_and(|c| c.at.is_none());
         let is_empty = |i: usize| [i, i + 1].iter().any(|&l| bases[l].as_ref().is_some_and(|b| b.k() == 0));
-        let streamed: Vec<usize> = (0..layers).filter(|&i| !is_linear(i) && !is_empty(i)).collect();
-        let formula = |i: usize| match (o.edges, o.sources_edges) {
-            (EdgeKind::Functional, _) => edges::Formula::Functional,
-            (_, Some(sources)) => edges::Formula::Stochastic { sources, seed: self.seed(&self.sections[i], 1) },
-            _ => edges::Formula::Squared,
-        };
+        let streamed: Vec<usize> = (0..layers).filter(|&i| self.is_streamed(closed, i) && !is_empty(i)).collect();
         let mut sums = Vec::new();
         if !streamed.is_empty() {
-            let until = streamed.iter().map(|&i| self.nodes[i].module).max().unwrap_or(0);
-            sums = plain(stream::run(runner, "edges", self.problem.data, |batch| {
-                let mut b = Builder::new(self.dtype);
-                let (input, taps) = start(&mut b, self.problem.model, &self.net, batch, until)?;
-                let first = b.ints(1);
-                let mut reads = Vec::new();
-                for &i in &streamed {
-                    let (section, ends) = (&self.sections[i], ends(i)?);
-                    let f_hat = edges::features(&mut b, &taps.tuples[section.from.module], ends.from);
-                    let batch = Batch { samples: batch.samples, positions: f_hat.rows / batch.samples };
-                    let out = match &section.closed {
-                        Ok(c) if closed[i].edges => edges::emit_closed(&mut b, c, &ends, f_hat, batch),
-                        _ => None,
-                    };
-                    let out = out.unwrap_or_else(|| {
-                        let chain = Chain::new(&section.stages, &section.from.members, self.dtype);
-                        edges::emit_general(&mut b, &chain, formula(i), &ends, f_hat, batch, first)
-                    });
-                    reads.push(Read::Add(out));
-                }
-                Ok(Pass { program: b.finish(), input, reads, first: Some(first), labels: None })
-            })?);
+            let build = |batch| self.edge_pass(bases, closed, &streamed, batch);
+            sums = plain(stream::run(runner, "edges", self.problem.data, build)?);
         }
         let mut result = Vec::new();
         for (i, takes) in closed.iter().enumerate().take(layers) {
-            let ends = ends(i)?;
+            let ends = self.ends(bases, i)?;
             if is_empty(i) {
                 result.push(Mat::zeros(ends.k_out(), ends.from.k()));
                 continue;
@@ -622,7 +537,7 @@ impl<'a> Plan<'a> {
                     edges::linear_edges(c, &ends, &raw)
                 }
                 (_, Some(at)) => {
-                    let overcount = if takes.edges { 1.0 } else { edges::overcount(formula(i)) };
+                    let overcount = if takes.edges { 1.0 } else { edges::overcount(self.edge_formula(i)) };
                     let scale = 1.0 / (self.tokens(&self.nodes[i]) * overcount);
                     let sum = host::from_rows(ends.k_out(), ends.from.k(), &sums[at]);
                     Mat::from_fn(sum.nrows(), sum.ncols(), |r, c| scale * sum[(r, c)])
@@ -634,13 +549,6 @@ impl<'a> Plan<'a> {
         }
         Ok(result)
     }
-}
-
-/// What a sum of the first pass belongs to.
-#[derive(Clone, Copy)]
-enum Slot {
-    Layer(usize),
-    Section(usize),
 }
 
 fn plain(sums: Vec<Sum>) -> Vec<Vec<f64>> {

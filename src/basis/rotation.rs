@@ -168,9 +168,13 @@ impl Basis {
     /// The coordinates themselves; importances are mean squares.
     pub fn neuron(node: &Node, moments: &Moments) -> Self {
         let d = coords(&node.members);
-        let eye = Mat::<f64>::identity(d, d);
         let gram = moments.gram(node, false);
         let lambda: Vec<f64> = (0..d).map(|i| gram[(i, i)]).collect();
+        Self { eigenvalues: lambda.clone(), lambda, ..Self::identity(d) }
+    }
+    /// The `d` coordinates themselves, with importances of 1.
+    pub fn identity(d: usize) -> Self {
+        let (eye, lambda) = (Mat::<f64>::identity(d, d), vec![1.0; d]);
         Self {
             c: eye.clone(),
             c_pinv: eye.clone(),

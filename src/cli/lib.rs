@@ -354,10 +354,11 @@ pub fn run(args: Args) -> Result<()> {
     let options = args.options(&loaded.model)?;
     let manifest = args.manifest(&loaded, (&spec, &set), gram_set.as_ref(), dtype, &device);
     let problem = Problem { model: &loaded.model, data: &set, gram_data: gram_set.as_ref(), options: &options };
-    basis::check(problem)?;
-    let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
     let progress = args.common.progress();
-    let runner = Runner { checkpoints: Some(dir.checkpoints()), ..args.common.runner(&device, &progress)? };
+    let runner = args.common.runner(&device, &progress)?;
+    basis::check(problem, &runner)?;
+    let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
+    let runner = Runner { checkpoints: Some(dir.checkpoints()), ..runner };
     compute(problem, &runner, &dir, manifest).inspect_err(|_| dir.abandon())
 }
 
