@@ -60,7 +60,8 @@ impl Schedule {
                 counts
             }
             Schedule::Linear { points } => {
-                let last = points.max(2) - 1;
+                // More points than numbers to measure are no more than those numbers.
+                let last = (points.max(2) - 1).min(n.max(1));
                 let mut counts: Vec<usize> = (0..=last).rev().map(|i| (n as u128 * i as u128 / last as u128) as usize).collect();
                 counts.dedup();
                 counts
@@ -175,6 +176,8 @@ mod tests {
         assert_eq!(Schedule::Linear { points: 11 }.ablated(20), (0..=10).rev().map(|i| 2 * i).collect::<Vec<_>>());
         assert_eq!(Schedule::Linear { points: 3 }.ablated(5), [5, 2, 0]);
         assert_eq!(Schedule::Linear { points: 9 }.ablated(2), [2, 1, 0]);
+        assert_eq!(Schedule::Linear { points: usize::MAX }.ablated(3), [3, 2, 1, 0]);
+        assert_eq!(Schedule::Linear { points: usize::MAX }.ablated(0), [0]);
         for n in [0, 1, 2] {
             assert_eq!(exponential(10, n), (0..=n).rev().collect::<Vec<_>>());
         }

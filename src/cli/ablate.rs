@@ -229,7 +229,10 @@ impl Opened {
         }
         let graph = Stored::open(&dir.file(store::FILE), manifest.node_layers.clone())?;
         let names: Vec<String> = graph.layers.iter().map(|l| l.name.clone()).collect();
-        let nodes = nodes(&model.model.network(true)?, &names, false)?;
+        let nodes = nodes(&model.model.network(true)?, &names, false).map_err(|e| {
+            let found = format!("node layers {} ({e})", names.join(", "));
+            Error::file(&dir.file("run.json"), found, "node layers of the run's model, as mechgraph lib writes them")
+        })?;
         match graph.layers.iter().zip(&nodes).find(|(l, node)| l.width != node.width()) {
             None => Ok(Self { dir, manifest, model, graph, nodes }),
             Some((l, node)) => {

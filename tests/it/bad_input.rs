@@ -535,6 +535,101 @@ fn output_files_that_cannot_be_written() {
     case.lib_works(&[]);
 }
 
+/// A finished run of a transformer whose outputs are tokens.
+fn finished() -> Case {
+    let config = TransformerConfig { d_vocab_out: 11, ..transformer_config() };
+    let case = Case::new(&transformer(config), &tokens(&[7, 4], |i| (i * i + i / 3) % 11));
+    case.lib_works(&[]);
+    case
+}
+
+#[test]
+fn runs_that_cannot_be_ablated() {
+    let case = finished();
+    let (run_json, graph) = (case.run_dir().join("run.json"), case.run_dir().join("graph.safetensors"));
+    let (manifest, tensors) = (std::fs::read_to_string(&run_json).unwrap(), std::fs::read(&graph).unwrap());
+    let fails = |parts: &[&str]| {
+        says(&failure(&case.ablate_args(&[])), parts);
+        assert!(!case.run_dir().join("ablation-node.json").exists());
+    };
+    // The manifest.
+    for (from, to, found) in [
+        ("\"status\": \"done\"", "\"status\": \"running\"", "RUN: an unfinished run; expected the folder of a finished run"),
+        ("\"command\": \"lib\"", "\"command\": \"eval\"", "RUN: a run of mechgraph eval; expected a run of mechgraph lib"),
+        ("\"name\": \"ln1.0\"", "\"name\": \"ln1.9\"", "run.json: node layers ln1.9, ln2.0, unembed"),
+        ("\"name\": \"ln1.0\"", "\"name\": \"unembed\"", "run.json: node layers unembed, ln2.0, unembed"),
+        ("\"width\": 7", "\"width\": 1152921504606846976", "run.json: node layer ln1.0 with 1152921504606846976 coordinates; expected 7"),
+        ("\"features\": 6", "\"features\": 5", "graph.safetensors: tensor ln1.0.C: shape [7, 6]; expected shape [7, 5]"),
+        ("\"dtype\": \"f64\"", "\"dtype\": \"f16\"", "run.json: a malformed manifest (unknown variant `f16`"),
+        ("\"seed\": 0", "\"seed\": -1", "run.json: a malformed manifest ("),
+    ] {
+        assert!(manifest.contains(from), "{from}: {manifest}");
+        std::fs::write(&run_json, manifest.replacen(from, to, 1)).unwrap();
+        fails(&[found]);
+    }
+    std::fs::write(&run_json, &manifest[..manifest.len() / 2]).unwrap();
+    fails(&["run.json: a malformed manifest (EOF"]);
+    std::fs::remove_file(&run_json).unwrap();
+    fails(&["RUN: no run.json; expected the folder of a finished run"]);
+    std::fs::write(&run_json, &manifest).unwrap();
+    // The graph.
+    std::fs::write(&graph, &tensors[..tensors.len() - 1]).unwrap();
+    fails(&["graph.safetensors: tensor ", "expected offsets inside the file (was it cut short?)"]);
+    let mut less = read(&graph_with(&graph, &tensors));
+    let c = less.remove("ln1.0.C").unwrap();
+    write(&graph, &less);
+    fails(&["graph.safetensors: tensor ln1.0.C: not in the file"]);
+    less.insert("ln1.0.C".into(), reals(&c.1, |_| f64::NAN));
+    write(&graph, &less);
+    fails(&["graph.safetensors: tensor ln1.0.C: NaN at index [0, 0]; expected finite values"]);
+    std::fs::remove_file(&graph).unwrap();
+    fails(&["graph.safetensors: no such file; expected a safetensors file"]);
+    std::fs::write(&graph, &tensors).unwrap();
+    // The model.
+    let config = std::fs::read_to_string(case.config()).unwrap();
+    std::fs::write(case.config(), format!("{config} ")).unwrap();
+    fails(&["RUN: a run of another model, with sha256 ", "; expected a run of the model at ", "MODEL, with sha256 "]);
+    std::fs::rename(case.path("MODEL"), case.path("MOVED")).unwrap();
+    fails(&["MODEL: no such folder; expected a folder with config.json"]);
+    std::fs::rename(case.path("MOVED"), case.path("MODEL")).unwrap();
+    std::fs::write(case.config(), config).unwrap();
+    // With all of it back in place, it works, once.
+    assert_eq!(run(&case.ablate_args(&[])).status, Some(0));
+    says(&failure(&case.ablate_args(&[])), &["ablation-node.json: a file that exists already", "--force to replace the file"]);
+}
+
+/// Puts the graph back, and returns its path.
+fn graph_with<'a>(path: &'a Path, bytes: &[u8]) -> &'a Path {
+    std::fs::write(path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn ablations_that_cannot_be_run() {
+    let case = finished();
+    for (flags, found) in [
+        (&["--at", "8"][..], "--at: found 8; expected at most 7, the directions of ln1.0"),
+        (&["--layers", "output"], "--layers: found output; expected one of ln1.0, ln2.0, unembed"),
+        (&["--kind", "edge", "--basis", "pca"], "--basis: found pca with --kind edge"),
+        (&["--kind", "edge", "--at", "3"], "--at: found the bisect schedule"),
+        (&["--schedule", "linear"], "--points: found nothing"),
+        (&["--max-memory", "1K"], "memory: the plan needs "),
+    ] {
+        says(&failure(&case.ablate_args(flags)), &[found]);
+    }
+    // More points than directions are as many as there are.
+    let flags = ["--schedule", "linear", "--points", "18446744073709551615"];
+    assert_eq!(run(&case.ablate_args(&flags)).status, Some(0));
+    write(&case.data(), &tokens(&[2, 2], |_| 11));
+    says(&failure(&case.ablate_args(&["--force"])), &["tensor tokens: token id 11 in row 0"]);
+    write(&case.data(), &tokens(&[4, 1], |i| i));
+    says(&failure(&case.ablate_args(&["--force"])), &["tensor labels: not in the file, and samples of one token"]);
+    write(&case.data(), &tokens(&[4, 3], |i| i));
+    case.lib_works(&["--force", "--edges", "none"]);
+    says(&failure(&case.ablate_args(&["--kind", "edge"])), &["graph.safetensors: no edges; expected a run with edges"]);
+    says(&failure(&["ablate", "none", "--kind", "node"]), &["none: nothing; expected the folder of a finished run"]);
+}
+
 #[test]
 fn directions_that_do_not_fit() {
     let fails = |name: &str, stored| {

@@ -117,6 +117,13 @@ impl Case {
         let out = self.path("F");
         self.args("jvp", &[&["--out", out.to_str().unwrap()], flags].concat())
     }
+    /// The command line of `ablate` on the run, of nodes unless the flags say otherwise.
+    pub fn ablate_args(&self, flags: &[&str]) -> Vec<String> {
+        let (run, data) = (self.run_dir(), self.data());
+        let kind = if flags.contains(&"--kind") { &[][..] } else { &["--kind", "node"] };
+        let args = [&["ablate", run.to_str().unwrap(), "--data", data.to_str().unwrap(), "--quiet"], kind, flags].concat();
+        args.into_iter().map(String::from).collect()
+    }
     fn args(&self, command: &str, flags: &[&str]) -> Vec<String> {
         let (model, data) = (self.path("MODEL"), self.data());
         let args = [command, model.to_str().unwrap(), "--data", data.to_str().unwrap(), "--quiet"];
