@@ -372,6 +372,24 @@ fn cut_offs_are_strict() {
     }
 }
 
+/// Importances too are measured against the largest but the constant's.
+#[test]
+fn the_constant_does_not_set_the_cut_off_of_lambda() {
+    let (ratio, mut dropped, mut between) = (1e-3, 0, 0);
+    for run in runs(|o| o.threshold = Threshold::Relative(1e-3)) {
+        for (_, layer, b) in run.rotated() {
+            let (kept, rest) = b.lambda.split_at(b.k());
+            let largest = b.lambda[1..].iter().fold(0.0f64, |m, l| m.max(*l));
+            assert!(kept[masked(layer).min(b.k())..].iter().all(|l| *l >= ratio * largest), "{}", run.place(layer));
+            assert!(rest.iter().all(|l| *l < ratio * largest), "{}", run.place(layer));
+            dropped += rest.len();
+            // What a cut-off relative to the constant would have dropped beside.
+            between += kept[1..].iter().filter(|l| **l < ratio * kept[0]).count();
+        }
+    }
+    assert!(dropped > 20 && between > 20, "{dropped} dropped, {between} in doubt");
+}
+
 /// Each layer follows its own quadrature.
 #[test]
 fn quadratures_belong_to_their_layers() {

@@ -34,7 +34,8 @@ use mechgraph::ops::activation::Activation;
 use mechgraph::ops::probes::{self, Kind};
 
 use super::common::{
-    Case, Worst, gradient, max_abs, numbers, of_samples, options, random, random_basis, relative, run, transformer_config, triple,
+    Case, Worst, data, gradient, max_abs, numbers, of_samples, options, random, random_basis, relative, run, transformer_config,
+    triple,
 };
 
 fn ragged(norm: Norm, act: ActFn, n: usize, seed: u64) -> Case {
@@ -170,12 +171,13 @@ fn b09_gram_of_two_rows() {
     assert!(relative(gram(false).as_ref(), want.as_ref()) < 1e-15);
     let centred = Mat::from_fn(3, 3, |i, j| [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]][i][j]);
     assert!(relative(gram(true).as_ref(), centred.as_ref()) < 1e-15);
-    // With positions, the mean is over samples and positions.
-    let (case, layers) = &small_runs()[0];
-    let graph = case.build(&options(layers, &gradient(), Method::Auto));
+    // With positions, the mean is over samples and positions; three blocks, the last one ragged.
+    let (mut case, layers) = small_runs().into_iter().next().unwrap();
+    case.data = data(&case.model, 201, 421);
+    let graph = case.build(&options(&layers, &gradient(), Method::Auto));
     for layer in &graph.layers[..layers.len() - 1] {
         let rows = case.rows(&layer.node.name);
-        assert_eq!(rows.nrows(), 80 * 6);
+        assert_eq!(rows.nrows(), 201 * 6);
         let want = rows.transpose() * &rows * faer::Scale(1.0 / rows.nrows() as f64);
         let gram = layer.moments.as_ref().unwrap().gram(&layer.node, false);
         assert!(relative(gram.as_ref(), want.as_ref()) < 1e-13, "{}", layer.node.name);
