@@ -60,8 +60,8 @@ impl Progress {
     /// their number is not known.
     pub fn stage(&self, name: &str, total: u64, unit: &str) -> Stage<'_> {
         let bar = (self.mode == Mode::Bar).then(|| bar(name, total, unit));
-        let (done, printed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Stage { progress: self, name: name.into(), total, unit: unit.into(), start: Instant::now(), done, printed, bar }
+        let [done, skipped, printed] = [(); 3].map(|()| AtomicU64::new(0));
+        Stage { progress: self, name: name.into(), total, unit: unit.into(), start: Instant::now(), done, skipped, printed, bar }
     }
     /// Seconds of wall time of each finished stage, in the order in which they finished.
     pub fn times(&self) -> Vec<(String, f64)> {
@@ -94,12 +94,23 @@ pub struct Stage<'a> {
     unit: String,
     start: Instant,
     done: AtomicU64,
+    /// Of those, the ones that an earlier run did.
+    skipped: AtomicU64,
     /// Milliseconds from the start to the last line.
     printed: AtomicU64,
     bar: Option<ProgressBar>,
 }
 
 impl Stage<'_> {
+    /// Counts `n` items as done that an earlier run did: they say nothing of the rate.
+    pub fn skip(&self, n: u64) {
+        self.done.fetch_add(n, Ordering::Relaxed);
+        self.skipped.fetch_add(n, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.inc(n);
+            bar.reset_eta();
+        }
+    }
     /// Counts `n` more items as done.
     pub fn add(&self, n: u64) {
         let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
@@ -118,9 +129,10 @@ impl Stage<'_> {
     /// Ends the stage: records its time and reports it once more.
     pub fn finish(self) {}
     fn report(&self, done: u64, elapsed: Duration) {
+        let count = Count { done, skipped: self.skipped.load(Ordering::Relaxed), total: self.total };
         match self.progress.mode {
-            Mode::Plain | Mode::Bar => self.progress.print(&plain_line(&self.name, &self.unit, done, self.total, elapsed)),
-            Mode::Json => self.progress.print(&json_line(&self.name, done, self.total, elapsed)),
+            Mode::Plain | Mode::Bar => self.progress.print(&plain_line(&self.name, &self.unit, count, elapsed)),
+            Mode::Json => self.progress.print(&json_line(&self.name, count, elapsed)),
             Mode::Quiet => {}
         }
     }
@@ -138,23 +150,31 @@ impl Drop for Stage<'_> {
     }
 }
 
+/// How far a stage is.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    done: u64,
+    skipped: u64,
+    total: u64,
+}
+
 /// Items a second, and the seconds that the rest takes at that rate, where both can be told.
-fn rate_and_eta(done: u64, total: u64, elapsed: Duration) -> (f64, Option<f64>) {
-    let rate = if elapsed.is_zero() { 0.0 } else { done as f64 / elapsed.as_secs_f64() };
+fn rate_and_eta(Count { done, skipped, total }: Count, elapsed: Duration) -> (f64, Option<f64>) {
+    let rate = if elapsed.is_zero() { 0.0 } else { (done - skipped) as f64 / elapsed.as_secs_f64() };
     let eta = (rate > 0.0 && total > 0).then(|| total.saturating_sub(done) as f64 / rate);
     (rate, eta)
 }
 
-fn plain_line(name: &str, unit: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let (rate, eta) = rate_and_eta(done, total, elapsed);
+fn plain_line(name: &str, unit: &str, count: Count, elapsed: Duration) -> String {
+    let ((rate, eta), Count { done, total, .. }) = (rate_and_eta(count, elapsed), count);
     let of = if total > 0 { format!("/{total}") } else { String::new() };
     let left = eta.map_or(String::new(), |s| format!(", {s:.0} s left"));
     format!("{name}: {done}{of} {unit}, {rate:.1}/s{left}")
 }
 
-fn json_line(name: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let (rate, eta) = rate_and_eta(done, total, elapsed);
-    serde_json::json!({"stage": name, "done": done, "total": total, "rate": rate, "eta_seconds": eta}).to_string()
+fn json_line(name: &str, count: Count, elapsed: Duration) -> String {
+    let (rate, eta) = rate_and_eta(count, elapsed);
+    serde_json::json!({"stage": name, "done": count.done, "total": count.total, "rate": rate, "eta_seconds": eta}).to_string()
 }
 
 #[cfg(test)]
@@ -220,10 +240,16 @@ mod tests {
     #[test]
     fn lines_hold_rate_and_time_left() {
         let four = Duration::from_secs(4);
-        assert_eq!(plain_line("grams", "samples", 8, 20, four), "grams: 8/20 samples, 2.0/s, 6 s left");
-        assert_eq!(plain_line("grams", "samples", 8, 0, four), "grams: 8 samples, 2.0/s");
-        assert_eq!(json_line("a\"b", 0, 5, four), r#"{"stage":"a\"b","done":0,"total":5,"rate":0.0,"eta_seconds":null}"#);
-        assert_eq!(json_line("a", 8, 20, Duration::ZERO), r#"{"stage":"a","done":8,"total":20,"rate":0.0,"eta_seconds":null}"#);
+        let count = |done, total| Count { done, skipped: 0, total };
+        assert_eq!(plain_line("grams", "samples", count(8, 20), four), "grams: 8/20 samples, 2.0/s, 6 s left");
+        assert_eq!(plain_line("grams", "samples", count(8, 0), four), "grams: 8 samples, 2.0/s");
+        let resumed = Count { done: 18, skipped: 16, total: 20 };
+        assert_eq!(plain_line("grams", "samples", resumed, four), "grams: 18/20 samples, 0.5/s, 4 s left");
+        assert_eq!(json_line("a\"b", count(0, 5), four), r#"{"stage":"a\"b","done":0,"total":5,"rate":0.0,"eta_seconds":null}"#);
+        assert_eq!(
+            json_line("a", count(8, 20), Duration::ZERO),
+            r#"{"stage":"a","done":8,"total":20,"rate":0.0,"eta_seconds":null}"#
+        );
     }
 
     #[test]

@@ -162,6 +162,7 @@ struct Gathered {
 /// Refuses options that the model cannot follow and plans that do not fit into memory, before any
 /// work.
 pub fn check(problem: Problem, runner: &Runner) -> Result<()> {
+    passes::check_matrices(problem, runner.memory)?;
     let plan = Plan::new(problem)?;
     plan.check_memory(&plan.roads()?.closed, runner)
 }

@@ -6,12 +6,13 @@ use super::closed;
 use super::edges::{self, Ends};
 use super::host;
 use super::jvp;
-use super::plan::Section;
+use super::plan::{self, Node, Section};
 use super::rotation::Basis;
-use super::{EdgeKind, Plan, Takes, start, values};
+use super::{EdgeKind, Plan, Problem, Takes, start, values};
 use crate::data::stream::{self, Pass, Read, Runner};
 use crate::device::{Builder, Tensor};
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::model::chain::Chain;
 use crate::model::forward::{Batch, Taps};
 use crate::ops::{Launch, gram};
@@ -23,11 +24,31 @@ pub(super) enum Slot {
     Section(usize),
 }
 
+/// Refuses node layers whose dense f64 matrices do not fit, before any of them is made. A rotated
+/// layer keeps nine (the Gram matrix twice, C, W and their inverses, V, the edges) and passes by as
+/// many at the widest; an unrotated last layer passes by three.
+pub(super) fn check_matrices(problem: Problem, memory: u64) -> Result<()> {
+    let (o, net) = (problem.options, problem.model.network(true)?);
+    let nodes = plan::nodes(&net, &o.node_layers, matches!(problem.model, Model::Mlp(_)))?;
+    let square = |n: &Node| (n.width() as u64).saturating_mul(n.width() as u64);
+    let (rotated, unrotated) = nodes.split_at(nodes.len() - usize::from(!o.rotate_final));
+    let kept = rotated.iter().chain(rotated.iter().max_by_key(|n| n.width())).map(square).fold(0, u64::saturating_add);
+    let elements = unrotated.iter().map(|n| square(n).saturating_mul(3)).fold(kept.saturating_mul(9), u64::saturating_add);
+    let asked = elements.saturating_mul(size_of::<f64>() as u64);
+    match nodes.iter().rev().max_by_key(|n| n.width()) {
+        Some(widest) if asked > memory => {
+            let found = format!("{}, the widest, has {} coordinates", widest.name, widest.width());
+            let hint = format!(" for the matrices of the node layers ({found}; fewer or narrower ones need less)");
+            Err(Error::Memory { asked, free: memory, hint })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Plan<'_> {
     /// Means, Gram matrices and data-only moments of all layers.
     pub(super) fn moments_pass(&self, closed: &[Takes], batch: Batch) -> Result<(Vec<Slot>, Pass)> {
-        let last = self.nodes.len() - 1;
-        let rotated = |l: usize| l < last || self.options().rotate_final;
+        let rotated = |l: usize| self.is_rotated(l);
         let until = self.nodes.iter().enumerate().filter(|(l, _)| rotated(*l)).map(|(_, n)| n.module).max().unwrap_or(0);
         // A section's moments are read inside it: the pass runs to the end of the last one.
         let reach = |(i, c): (usize, &Takes)| if c.basis { self.sections[i].to.module } else { 0 };
@@ -136,6 +157,10 @@ impl Plan<'_> {
         !(closed[i].edges && self.sections[i].closed.as_ref().is_ok_and(|c| c.at.is_none()))
     }
 
+    fn is_rotated(&self, l: usize) -> bool {
+        l + 1 < self.nodes.len() || self.options().rotate_final
+    }
+
     /// Refuses a run of which some pass cannot fit into memory, before any work: each pass is built
     /// for bases that keep every coordinate, the most that there can be.
     pub(super) fn check_memory(&self, closed: &[Takes], runner: &Runner) -> Result<()> {
@@ -148,15 +173,16 @@ impl Plan<'_> {
         for l in (0..layers).filter(|_| self.uses_jacobians()) {
             let i = self.basis_section(l);
             let section = &self.sections[i];
-            let eye = Mat::identity(section.to.width(), section.to.width());
+            let eye = || Mat::identity(section.to.width(), section.to.width());
             match &section.closed {
                 Ok(c) if closed[i].basis && c.is_data_only() => {}
                 Ok(_) if closed[i].basis => {
-                    let name = format!("moments {}", section.from.name);
+                    let (name, eye) = (format!("moments {}", section.from.name), eye());
                     stream::check(runner, &name, data, |batch| self.late_moments_pass(section, &eye, batch))?;
                 }
                 _ => {
-                    let (name, c_t) = (format!("jacobians {}", section.from.name), host::tensor(self.dtype, eye.as_ref()));
+                    let (name, eye) = (format!("jacobians {}", section.from.name), eye());
+                    let c_t = host::tensor(self.dtype, eye.as_ref());
                     let formula = self.jacobian_formula(section, &eye);
                     stream::check(runner, &name, data, |batch| self.jacobian_pass(section, &formula, Some(&c_t), batch))?;
                 }
@@ -166,7 +192,8 @@ impl Plan<'_> {
         if streamed.is_empty() {
             return Ok(());
         }
-        let bases: Vec<Option<Basis>> = self.nodes.iter().map(|n| Some(Basis::identity(n.width()))).collect();
+        let bases: Vec<Option<Basis>> =
+            self.nodes.iter().enumerate().map(|(l, n)| self.is_rotated(l).then(|| Basis::identity(n.width()))).collect();
         stream::check(runner, "edges", data, |batch| self.edge_pass(&bases, closed, &streamed, batch))
     }
 }

@@ -161,7 +161,7 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
     };
     let Device::Cpu(cpu) = runner.device;
     let mut next = done;
-    stage.add(next as u64);
+    stage.skip(next as u64);
     while next < blocks.count() {
         let until = (next + wave).min(blocks.count());
         let results: Vec<_> = cpu.install(|| (next..until).into_par_iter().map(one).collect());

@@ -448,14 +448,31 @@ fn plans_beyond_memory() {
     let out = tempfile::tempdir().unwrap();
     let run_dir = out.path().join("RUN");
     let lib = |flags: &[&str]| failure(&[&["lib", "demo:modadd", "--out", run_dir.to_str().unwrap(), "--quiet"], flags].concat());
-    let sentence = lib(&["--max-memory", "1M"]);
-    says(
-        &sentence,
-        &["memory: the plan needs ", " bytes for the pass '", "(even with --batch 1; fewer layers or --dtype f32 need less)"],
-    );
-    says(&sentence, &["; expected at most 1048576 bytes, what is free or --max-memory allows"]);
-    assert!(!run_dir.exists(), "refused before anything is written");
-    says(&lib(&["--max-memory", "1M", "--dtype", "f32"]), &["(even with --batch 1; fewer layers need less)"]);
+    let refused = |flags: &[&str], parts: &[&str]| {
+        let sentence = lib(flags);
+        says(
+            &sentence,
+            &[&["memory: the plan needs "], parts, &["; expected at most ", "bytes, what is free or --max-memory allows"]]
+                .concat(),
+        );
+        assert!(!run_dir.exists(), "refused before anything is written");
+        sentence
+    };
+    let matrices =
+        "for the matrices of the node layers (ln1.0, the widest, has 129 coordinates; fewer or narrower ones need less)";
+    says(&refused(&["--max-memory", "1M"], &[matrices]), &["; expected at most 1048576 bytes"]);
+    let pass = |needs: &str| format!("bytes for the pass 'moments' (even with --batch 1; fewer layers{needs} need less)");
+    refused(&["--max-memory", "8M"], &[&pass(" or --dtype f32")]);
+    refused(&["--max-memory", "8M", "--dtype", "f32"], &[&pass("")]);
+    // What comes last is planned first, too.
+    let edges = refused(&["--max-memory", "30M", "--sources-edges", "3", "--method", "jvp"], &["bytes for the pass '"]);
+    assert!(!edges.contains("'moments'"), "{edges}");
+    // Refused before the matrices of such a model are made.
+    let config =
+        TransformerConfig { d_model: 30_000, n_heads: 1, d_head: 1, d_mlp: 1, d_vocab: 2, n_ctx: 1, ..transformer_config() };
+    let case = Case::new(&transformer(config), &tokens(&[2, 1], |i| i));
+    let matrices = "bytes for the matrices of the node layers (ln1.0, the widest, has 30001 coordinates";
+    says(&case.lib_fails(&["--max-memory", "1G"]), &["memory: the plan needs ", matrices]);
 }
 
 #[test]
