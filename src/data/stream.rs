@@ -200,7 +200,7 @@ fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<usi
         let arenas = arena.saturating_mul(lanes.min(wave) as u64);
         arenas.saturating_add(sums.saturating_mul(wave as u64 + levels))
     };
-    let wanted = runner.batch.map_or(4 * lanes, |b| b.div_ceil(blocks.per_block)).clamp(1, blocks.count());
+    let wanted = runner.batch.map_or(8 * lanes, |b| b.div_ceil(blocks.per_block)).clamp(1, blocks.count());
     let fitting = (1..=wanted).rev().find(|&wave| need(wave) <= runner.memory);
     let (asked, hint) = match fitting {
         Some(wave) if wave == wanted || runner.batch.is_none() => {

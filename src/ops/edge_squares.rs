@@ -49,7 +49,12 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
                 if d[h] == T::ZERO {
                     continue;
                 }
-                left.extend(row.iter().map(|u| d[h] * *u));
+                // An open relu: nothing to multiply.
+                if d[h] == T::ONE {
+                    left.extend_from_slice(row);
+                } else {
+                    left.extend(row.iter().map(|u| d[h] * *u));
+                }
             } else {
                 let second = &u_t[(hidden + h) * k_in..][..k_in];
                 left.extend(row.iter().zip(second).map(|(g, u)| d[h] * *g + d[hidden + h] * *u));
