@@ -37,9 +37,7 @@ impl Args {
     /// Refuses combinations of flags that contradict each other, and an output file that exists.
     pub fn check(&self) -> Result<()> {
         self.common.check()?;
-        if !self.model.starts_with("demo:") {
-            self.data.required()?;
-        }
+        self.data.check(&self.model)?;
         check_unique("--sites", &self.sites)?;
         check_apart(&self.out, &self.model, &self.data.or_split(&self.model, "train"))?;
         check_free(&self.out, self.common.force)

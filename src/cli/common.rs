@@ -80,6 +80,10 @@ pub struct DataFlags {
 }
 
 impl DataFlags {
+    /// Refuses a model that is not a `demo:` one without `--data`.
+    pub fn check(&self, model: &str) -> Result<()> {
+        if model.starts_with("demo:") { Ok(()) } else { self.required().map(drop) }
+    }
     /// The value of `--data`; models that are not `demo:` ones need it.
     pub fn required(&self) -> Result<&str> {
         self.data.as_deref().ok_or_else(|| Error::flag("--data", "nothing", "FILE or FILE#NAME"))

@@ -28,7 +28,7 @@ impl Args {
     /// Refuses combinations of flags that contradict each other.
     pub fn check(&self) -> Result<()> {
         self.common.check()?;
-        if self.model.starts_with("demo:") { Ok(()) } else { self.data.required().map(drop) }
+        self.data.check(&self.model)
     }
 }
 

@@ -184,9 +184,7 @@ impl Args {
     /// Refuses combinations of flags that contradict each other.
     pub fn check(&self) -> Result<()> {
         self.common.check()?;
-        if !self.model.starts_with("demo:") {
-            self.data.required()?;
-        }
+        self.data.check(&self.model)?;
         check_unique("--node-layers", &self.node_layers)?;
         self.check_integration()?;
         self.check_sources()?;

@@ -128,7 +128,7 @@ impl Chain {
                 Step::Attention(s) => {
                     let p = b.matrix(batch.samples * s.heads * if s.last_only { 1 } else { positions }, positions);
                     let (q, k, v, at, z) = attention_views(s, x, y);
-                    let shape = attention_shape(s, batch.samples, positions);
+                    let shape = s.on(batch.samples, positions);
                     b.push(Launch::Attention(attention::Args { shape, q, k, v, p, z }));
                     rest(b, last(s, x, positions), at, y, z.cols);
                     if s.last_only {
@@ -210,7 +210,7 @@ impl Chain {
                 let positions = tape.batch.positions;
                 let (q, k, v, at, _) = attention_views(s, x, tape.rows[i + 1]);
                 let (dq, dk, dv, _, dz) = attention_views(s, inner, outer);
-                let shape = attention_shape(s, tape.batch.samples, positions);
+                let shape = s.on(tape.batch.samples, positions);
                 if let Some(p) = tape.patterns[i] {
                     b.push(if forward {
                         Launch::AttentionTangent(attention::Tangent { shape, q, k, v, p, dq, dk, dv, dz })
@@ -248,19 +248,6 @@ fn last(s: &AttentionShape, x: View, positions: usize) -> View {
 fn attention_views(s: &AttentionShape, x: View, y: View) -> (View, View, View, usize, View) {
     let (hq, hv) = (s.heads * s.d_head, s.heads * s.d_v);
     (x.columns(0, hq), x.columns(hq, hq), x.columns(2 * hq, hv), 2 * hq + hv, y.columns(0, hv))
-}
-
-fn attention_shape(s: &AttentionShape, batch: usize, seq: usize) -> attention::Shape {
-    attention::Shape {
-        batch,
-        seq,
-        heads: s.heads,
-        d_head: s.d_head,
-        d_v: s.d_v,
-        scale: s.scale,
-        last_only: s.last_only,
-        causal: true,
-    }
 }
 
 /// y = x B, or with `transpose` y = x B'.

@@ -100,16 +100,7 @@ pub fn forward(b: &mut Builder<Launch>, net: &Network, first: First, batch: Batc
                 }
                 Stage::Attention(s) => {
                     let queries = if s.last_only { 1 } else { positions };
-                    let shape = attention::Shape {
-                        batch: batch.samples,
-                        seq: positions,
-                        heads: s.heads,
-                        d_head: s.d_head,
-                        d_v: s.d_v,
-                        scale: s.scale,
-                        last_only: s.last_only,
-                        causal: true,
-                    };
+                    let shape = s.on(batch.samples, positions);
                     let p = b.matrix(batch.samples * s.heads * queries, positions);
                     let z = b.matrix(batch.samples * queries, s.heads * s.d_v);
                     let (q, k, v) = (tuple[0].view, tuple[1].view, tuple[2].view);

@@ -8,6 +8,7 @@
 
 use crate::device::{DType, Tensor};
 use crate::ops::activation::Activation;
+use crate::ops::attention;
 use crate::ops::linear::Matrix;
 
 /// One member of the tuple at a node layer.
@@ -89,6 +90,14 @@ pub struct AttentionShape {
     pub scale: f64,
     /// Only the last position of each sequence is a query, and all members drop to it.
     pub last_only: bool,
+}
+
+impl AttentionShape {
+    /// The operation on `batch` sequences of `seq` positions.
+    pub fn on(&self, batch: usize, seq: usize) -> attention::Shape {
+        let Self { heads, d_head, d_v, scale, last_only } = *self;
+        attention::Shape { batch, seq, heads, d_head, d_v, scale, last_only, causal: true }
+    }
 }
 
 /// A step of the computation. Nonlinear stages act on the first members and pass the rest on.

@@ -1,4 +1,4 @@
-//! y = x W + s b, with an optional activation behind it: the GEMM of every linear map.
+//! y = x W + b, with an optional activation behind it: the GEMM of every linear map.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatRef, Par};
@@ -38,7 +38,7 @@ impl Matrix {
     }
 }
 
-/// y = act(x W + s b), or y += x W + s b; with `transpose`, W' in the place of W.
+/// y = act(x W + b), or y += x W + b; with `transpose`, W' in the place of W.
 #[derive(Clone, Debug)]
 pub struct Args {
     /// `[n, d_in]`
@@ -48,11 +48,9 @@ pub struct Args {
     pub transpose: bool,
     /// `[1, d_out]`
     pub bias: Option<Matrix>,
-    /// `[n, 1]`: the value of the constant coordinate that carries the bias; 1 where absent
-    pub bias_scale: Option<View>,
     /// Applied elementwise last; not together with `accumulate`
     pub act: Option<Activation>,
-    /// `[n, d_out]`: receives x W + s b before the activation
+    /// `[n, d_out]`: receives x W + b before the activation
     pub pre: Option<View>,
     /// `[n, d_out]`
     pub y: View,
@@ -62,7 +60,7 @@ pub struct Args {
 impl Args {
     /// y = x W.
     pub fn new(x: View, w: Matrix, y: View) -> Self {
-        Self { x, w, transpose: false, bias: None, bias_scale: None, act: None, pre: None, y, accumulate: false }
+        Self { x, w, transpose: false, bias: None, act: None, pre: None, y, accumulate: false }
     }
     /// Checks the shapes.
     pub fn check(&self) -> Result<()> {
@@ -71,7 +69,6 @@ impl Args {
             && self.y.cols == d_out
             && self.x.rows == self.y.rows
             && self.bias.as_ref().is_none_or(|b| (b.rows, b.cols) == (1, d_out))
-            && self.bias_scale.is_none_or(|s| (s.rows, s.cols) == (self.x.rows, 1))
             && self.pre.is_none_or(|p| (p.rows, p.cols) == (self.y.rows, d_out))
             && !(self.accumulate && (self.act.is_some() || self.pre.is_some()));
         if ok {
@@ -94,9 +91,8 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     if let Some(bias) = &a.bias {
         let b: Vec<T> = (0..bias.cols).map(|j| bias.mat::<T>()[(0, j)]).collect();
         for i in 0..a.y.rows {
-            let s = a.bias_scale.map_or(T::ONE, |v| m.row(&v, i)[0]);
             for (y, b) in y[a.y.range(i)].iter_mut().zip(&b) {
-                *y += s * *b;
+                *y += *b;
             }
         }
     }
