@@ -1,0 +1,1 @@
+//! An interpreter of a subset of PTX.
