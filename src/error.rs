@@ -27,6 +27,21 @@ pub enum Error {
     /// A backend that is absent or cannot do what was asked.
     #[error("backend {backend}: {found}; expected {expected}")]
     Backend { backend: &'static str, found: String, expected: String },
+    /// A kernel file that does not expand.
+    #[error("{file}, line {line}: found {found}; expected {expected}")]
+    Template { file: String, line: usize, found: String, expected: String },
+    /// A kernel or configuration that is not there or does not fit what it was asked for.
+    #[error("kernel {name}: {found}; expected {expected}")]
+    Kernel { name: String, found: String, expected: String },
+    /// A kernel text that the driver refuses, with its log.
+    #[error("kernel {kernel}: {device} refuses its text ({code}): {log}")]
+    Jit { kernel: String, device: String, code: String, log: String },
+    /// A launch that a device refuses or that faults.
+    #[error("kernel {kernel}: launch of grid {grid:?}, block {block:?}, {shared} bytes of shared memory failed: {found}")]
+    Launch { kernel: String, grid: [u32; 3], block: [u32; 3], shared: u32, found: String },
+    /// A call of a device's driver that failed: a lost device, memory that ran out.
+    #[error("device {device}: {action} failed: {found}")]
+    Driver { device: String, action: String, found: String },
     /// A numerical result that breaks an invariant of the method.
     #[error("{place}: {found}; expected {expected}")]
     Numeric { place: String, found: String, expected: String },

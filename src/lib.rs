@@ -1,7 +1,7 @@
 //! mechgraph turns neural networks into graphs that researchers can read, search and test.
 //!
 //! Layers of the crate, each using only those to its right:
-//! `cli -> basis, report -> model, data -> ops -> device`.
+//! `cli -> basis, report -> model, data -> ops -> kernel, device`.
 
 pub mod basis;
 pub mod cli;
@@ -9,6 +9,7 @@ pub mod data;
 pub mod demo;
 pub mod device;
 pub mod error;
+pub mod kernel;
 pub mod manifest;
 pub mod model;
 pub mod ops;

@@ -1,0 +1,12 @@
+//! Kernel texts: their registry, the expander, parameter blocks, and the choice of configurations.
+//! Nothing here touches a device.
+
+pub mod params;
+pub mod ptx;
+pub mod registry;
+pub mod template;
+pub mod wgsl;
+
+pub use params::{Field, Params};
+pub use registry::{Configuration, Kernel, Language};
+pub use template::{Constants, Value};

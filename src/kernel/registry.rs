@@ -1,0 +1,84 @@
+//! The kernel files of this build: what each computes, for which devices, in which configurations.
+//!
+//! A kernel's file name, entry name and registry key are the same word. A configuration is a set of
+//! constants for its text; `kernel@configuration` names what a device is handed.
+
+use super::params::Field;
+use super::template::{self, Constants};
+use super::{ptx, wgsl};
+use crate::error::{Error, Result};
+
+/// What a kernel is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// PTX for devices of at least this compute capability.
+    Ptx { least: (u32, u32) },
+    Wgsl,
+}
+
+/// One kernel file.
+#[derive(Debug)]
+pub struct Kernel {
+    /// File name without its ending, entry name and key: `gram_f64_sm80`.
+    pub name: &'static str,
+    /// The operation of [`crate::ops`] that it computes: `gram`.
+    pub operation: &'static str,
+    pub language: Language,
+    /// The text of the file.
+    pub source: &'static str,
+    /// Its parameter block.
+    pub params: &'static [Field],
+    /// Every configuration that a device may be handed, the smallest first.
+    pub configurations: fn() -> Vec<Configuration>,
+}
+
+/// The constants of a kernel's text and what follows from them for a launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Unique within its kernel: `128x128x16-relu`.
+    pub name: String,
+    pub constants: Constants,
+    /// Threads of a CTA, or invocations of a workgroup.
+    pub threads: u32,
+    /// Bytes of dynamic shared memory a CTA, or of workgroup memory.
+    pub shared: u32,
+}
+
+impl Kernel {
+    /// The text that a device is handed.
+    pub fn expand(&self, configuration: &Configuration) -> Result<String> {
+        let mut constants = configuration.constants.clone().int("THREADS", configuration.threads as usize);
+        for field in self.params {
+            constants = constants.int(format!("params.{}", field.name), field.offset);
+        }
+        let size = self.params.last().map_or(0, |f| f.offset + if matches!(f.kind, "u64" | "f64") { 8 } else { 4 });
+        constants = constants.int("params.size", size.next_multiple_of(8));
+        let (file, fragment): (String, fn(&str) -> Option<&'static str>) = match self.language {
+            Language::Ptx { .. } => (format!("kernels/{}.ptx", self.name), ptx::fragment),
+            Language::Wgsl => (format!("shaders/{}.wgsl", self.name), wgsl::fragment),
+        };
+        template::expand(&file, self.source, &constants, &fragment)
+    }
+    /// The configuration of that name.
+    pub fn configuration(&self, name: &str) -> Result<Configuration> {
+        let all = (self.configurations)();
+        let known = || all.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+        all.iter().find(|c| c.name == name).cloned().ok_or_else(|| {
+            let what = format!("no configuration '{name}' of kernel {}", self.name);
+            Error::Kernel { name: self.name.into(), found: what, expected: format!("one of {}", known()) }
+        })
+    }
+}
+
+/// All kernels: PTX first, then WGSL.
+pub fn all() -> impl Iterator<Item = &'static Kernel> {
+    ptx::KERNELS.iter().chain(wgsl::KERNELS)
+}
+
+/// The kernel of that name.
+pub fn find(name: &str) -> Result<&'static Kernel> {
+    all().find(|k| k.name == name).ok_or_else(|| {
+        let known: Vec<&str> = all().map(|k| k.name).collect();
+        Error::Kernel { name: name.into(), found: format!("no kernel '{name}'"), expected: format!("one of {}", known.join(", ")) }
+    })
+}
