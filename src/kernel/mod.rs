@@ -1,6 +1,7 @@
 //! Kernel texts: their registry, the expander, parameter blocks, and the choice of configurations.
 //! Nothing here touches a device.
 
+pub mod budget;
 pub mod params;
 pub mod ptx;
 pub mod registry;

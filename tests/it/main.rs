@@ -17,4 +17,5 @@ mod naive;
 mod nothing_to_find;
 mod oracle;
 mod paper;
+mod ptxas;
 mod reference_checks;
