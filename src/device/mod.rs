@@ -2,6 +2,8 @@
 //! know which backends exist.
 
 mod cpu;
+pub mod cuda;
+pub mod driver;
 pub mod memory;
 pub mod program;
 pub mod real;

@@ -43,6 +43,16 @@ macro_rules! launches {
             Repeat { count: usize, index: IntBuffer, launches: Vec<Launch> },
         }
 
+        impl Launch {
+            /// The operation's name: that of its variant.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Launch::$name(_) => stringify!($name),)*
+                    Launch::Repeat { .. } => "Repeat",
+                }
+            }
+        }
+
         fn launch<T: Real>(l: &Launch, m: &mut Arena<T>) {
             match l {
                 $(Launch::$name(a) => $cpu(a, m),)*

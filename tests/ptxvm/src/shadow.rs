@@ -1,0 +1,2 @@
+//! Who touched which bytes of a launch.
+pub(crate) struct GlobalPage;
