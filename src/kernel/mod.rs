@@ -2,10 +2,13 @@
 //! Nothing here touches a device.
 
 pub mod budget;
+pub mod gram;
+pub mod linear;
 pub mod params;
 pub mod ptx;
 pub mod registry;
 pub mod template;
+pub mod tuning;
 pub mod wgsl;
 
 pub use params::{Field, Params};
