@@ -42,8 +42,9 @@ pub fn all() -> Result<Vec<Budget>> {
 
 /// Every line of a budget file.
 pub fn parse(text: &str) -> Result<Vec<Budget>> {
-    let file: File = toml::from_str(text)
-        .map_err(|e| Error::file(FILE.as_ref(), e.message(), "[[budget]] with kernel, configurations, registers, shared, barriers"))?;
+    let file: File = toml::from_str(text).map_err(|e| {
+        Error::file(FILE.as_ref(), e.message(), "[[budget]] with kernel, configurations, registers, shared, barriers")
+    })?;
     Ok(file.budget)
 }
 

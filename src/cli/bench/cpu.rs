@@ -7,11 +7,11 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use rayon::prelude::*;
 
-use super::report::{Ceilings, Outcome, Row, Timing};
 use super::reference;
+use super::report::{Ceilings, Outcome, Row, Timing};
 use super::work::{ACTIVATION, Data, Op, SLAB, Work};
 use crate::device::{Arena, Builder, Cpu, DType, Program, Real, Tensor, View};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::linear::Matrix;
 use crate::ops::{Launch, activation, gram, linear, run_cpu};
 
@@ -29,6 +29,15 @@ struct Part<T> {
     x: View,
     y: View,
     rows: std::ops::Range<usize>,
+}
+
+/// Shapes that take seconds on a few cores.
+pub fn shapes(op: Op) -> &'static [&'static str] {
+    match op {
+        Op::Gram => &["16384x257", "4096x769"],
+        Op::Linear => &["4096x768x768", "2048x768x3072"],
+        Op::Tangent => &["4096x768x768"],
+    }
 }
 
 /// Checks and times one operation: `repeats` runs after one that is not counted.
@@ -66,10 +75,9 @@ fn parts<T: Real>(cpu: &Cpu, work: &Work, data: &Data<T>) -> Vec<Part<T>> {
     let widen = |x: &[T]| x.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
     let (w, bias) = match work.op {
         Op::Gram => (None, None),
-        Op::Linear | Op::Tangent => (
-            Some(Tensor::from_f64(T::DTYPE, work.k, work.m, widen(&data.w))),
-            Some(Tensor::row(T::DTYPE, widen(&data.bias))),
-        ),
+        Op::Linear | Op::Tangent => {
+            (Some(Tensor::from_f64(T::DTYPE, work.k, work.m, widen(&data.w))), Some(Tensor::row(T::DTYPE, widen(&data.bias))))
+        }
     };
     let weights = w.zip(bias).map(|(w, b)| (Matrix::whole(&w), Matrix::whole(&b)));
     let fill = |rows: std::ops::Range<usize>| {
@@ -99,7 +107,8 @@ fn program(work: &Work, n: usize, weights: Option<&(Matrix, Matrix)>) -> (Progra
         return (b.finish(), x, out);
     };
     let y = b.matrix(n, work.m);
-    let whole = |x: View, y: View| linear::Args { bias: Some(bias.clone()), act: Some(ACTIVATION), ..linear::Args::new(x, w.clone(), y) };
+    let whole =
+        |x: View, y: View| linear::Args { bias: Some(bias.clone()), act: Some(ACTIVATION), ..linear::Args::new(x, w.clone(), y) };
     if work.op == Op::Linear {
         b.push(Launch::Linear(whole(x, y)));
         return (b.finish(), x, y);
@@ -131,7 +140,7 @@ fn result<T: Real>(work: &Work, parts: &[Part<T>]) -> Vec<f64> {
 }
 
 /// The rates of a large copy and of a large matrix product of faer, in `dtype`.
-pub fn ceilings(cpu: &Cpu, dtypes: &[DType], repeats: usize) -> Result<Ceilings> {
+pub fn ceilings(cpu: &Cpu, dtypes: &[DType], repeats: usize) -> Ceilings {
     let mut ceilings = Ceilings::new(
         format!("copy of {} MiB by all threads, bytes read and written; {PEAK_SIDE}^3 product of faer", CACHE >> 20),
         copy_rate(cpu, repeats),
@@ -143,7 +152,7 @@ pub fn ceilings(cpu: &Cpu, dtypes: &[DType], repeats: usize) -> Result<Ceilings>
         };
         ceilings.peaks.insert(dtype.name(), rate);
     }
-    Ok(ceilings)
+    ceilings
 }
 
 /// Bytes a second.

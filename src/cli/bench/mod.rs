@@ -9,7 +9,7 @@ mod work;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use self::report::{Report, Row, SCHEMA};
+use self::report::{Report, Row};
 use self::work::{Op, Shape, Work};
 use super::common::{Common, Precision, parse_count, print, print_json};
 use super::run_dir::check_free;
@@ -50,6 +50,9 @@ impl Args {
     /// Refuses combinations of flags that contradict each other.
     pub fn check(&self) -> Result<()> {
         self.common.check()?;
+        if let Some(batch) = self.common.batch {
+            return Err(Error::flag("--batch", batch.to_string(), "--shape, which says how many rows there are"));
+        }
         if let Some(shape) = self.shape.iter().find(|s| !s.fits_any(self.ops())) {
             return Err(Error::flag("--shape", shape.to_string(), "NxD of gram or NxKxM of linear and tangent, as OP says"));
         }
@@ -59,7 +62,11 @@ impl Args {
         if self.ops.is_empty() { &Op::ALL } else { &self.ops }
     }
     /// The operations at all shapes and dtypes asked for, or at `defaults` where no shape is given.
-    fn works(&self, dtypes: impl Fn(Op) -> &'static [DType], defaults: impl Fn(Op) -> &'static [&'static str]) -> Result<Vec<Work>> {
+    fn works(
+        &self,
+        dtypes: impl Fn(Op) -> &'static [DType],
+        defaults: impl Fn(Op) -> &'static [&'static str],
+    ) -> Result<Vec<Work>> {
         let mut works = Vec::new();
         for &op in self.ops() {
             let shapes = if self.shape.is_empty() { parsed(defaults(op)) } else { self.shape.clone() };
@@ -101,25 +108,56 @@ fn bound(dtype: DType) -> f64 {
 /// Runs `mechgraph bench`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
+    let (seed, repeats) = (args.common.seed, args.repeats.get());
     let report = match args.common.device()? {
         Device::Cpu(cpu) => {
-            let shapes = |op| match op {
-                Op::Gram => &["16384x257", "4096x769"][..],
-                Op::Linear => &["4096x768x768", "2048x768x3072"],
-                Op::Tangent => &["4096x768x768"],
-            };
-            let works = args.works(|_| &[DType::F32, DType::F64], shapes)?;
-            let ceilings = cpu::ceilings(&cpu, &dtypes(&works), args.repeats.get())?;
-            let rows = rows(&args, &works, |work| match work.dtype {
-                DType::F32 => cpu::row::<f32>(&cpu, work, args.common.seed, args.repeats.get()),
-                DType::F64 => cpu::row::<f64>(&cpu, work, args.common.seed, args.repeats.get()),
+            let works = args.works(|_| &[DType::F32, DType::F64], cpu::shapes)?;
+            fits(&args, &works, cpu.free_memory()?, |work| cpu::memory(work, cpu.threads()))?;
+            let mut ceilings = cpu::ceilings(&cpu, &dtypes(&works), repeats);
+            let rows = rows(&args.common.progress(), &works, |work| match work.dtype {
+                DType::F32 => cpu::row::<f32>(&cpu, work, seed, repeats),
+                DType::F64 => cpu::row::<f64>(&cpu, work, seed, repeats),
             })?;
+            ceilings.raise(&rows);
             Report { ceilings: Some(ceilings), ..Report::new("cpu", cpu.describe(), rows) }
         }
     };
     if let Some(out) = &args.out {
-        let text = serde_json::to_string_pretty(&report).map_err(|e| Error::file(out, e.to_string(), "numbers that JSON can hold"))?;
+        let text =
+            serde_json::to_string_pretty(&report).map_err(|e| Error::file(out, e.to_string(), "numbers that JSON can hold"))?;
         std::fs::write(out, text + "\n").map_err(|e| Error::io(out, "writing", e))?;
     }
     if args.json { print_json(&report) } else { print(&report.table()) }
+}
+
+/// Refuses shapes whose matrices the host has no room for.
+fn fits(args: &Args, works: &[Work], free: u64, memory: impl Fn(&Work) -> u64) -> Result<()> {
+    let free = free.min(args.common.max_memory.unwrap_or(u64::MAX));
+    match works.iter().map(memory).max() {
+        Some(asked) if asked > free => Err(Error::Memory { asked, free, hint: " (smaller --shape)".into() }),
+        _ => Ok(()),
+    }
+}
+
+/// The element types of a list of operations, each once.
+fn dtypes(works: &[Work]) -> Vec<DType> {
+    [DType::F32, DType::F64].into_iter().filter(|d| works.iter().any(|w| w.dtype == *d)).collect()
+}
+
+/// Measures one operation after the other. A wrong result ends the command.
+fn rows(progress: &Progress, works: &[Work], row: impl Fn(&Work) -> Result<Row>) -> Result<Vec<Row>> {
+    let stage = progress.stage("bench", works.len() as u64, "operations");
+    let mut rows = Vec::new();
+    for work in works {
+        let row = row(work)?;
+        if row.error.is_nan() || row.error > bound(work.dtype) {
+            let place = format!("{} {} {} on {}", work.op.name(), work.shape(), work.dtype.name(), row.kernel);
+            let expected = format!("at most {:e}", bound(work.dtype));
+            return Err(Error::numeric(place, format!("a relative error of {:e}", row.error), expected));
+        }
+        rows.push(row);
+        stage.add(1);
+    }
+    stage.finish();
+    Ok(rows)
 }

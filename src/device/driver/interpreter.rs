@@ -19,11 +19,31 @@ pub struct Interpreter {
 /// Work of a stream.
 #[derive(Clone, Debug)]
 enum Work {
-    ToDevice { to: u64, from: u64, bytes: usize },
-    ToHost { to: u64, from: u64, bytes: usize },
-    OnDevice { to: u64, from: u64, bytes: usize },
-    Fill { to: u64, byte: u8, bytes: usize },
-    Launch { kernel: Arc<ptxvm::Kernel>, shape: Shape, params: Vec<u8> },
+    ToDevice {
+        to: u64,
+        from: u64,
+        bytes: usize,
+    },
+    ToHost {
+        to: u64,
+        from: u64,
+        bytes: usize,
+    },
+    OnDevice {
+        to: u64,
+        from: u64,
+        bytes: usize,
+    },
+    Fill {
+        to: u64,
+        byte: u8,
+        bytes: usize,
+    },
+    Launch {
+        kernel: Arc<ptxvm::Kernel>,
+        shape: Shape,
+        params: Vec<u8>,
+    },
     Record(u64),
     /// Waits until the event has passed its `n`-th record.
     Wait(u64, u64),
@@ -157,8 +177,11 @@ impl Interpreter {
         self.state().push(stream, Work::Fill { to, byte, bytes })
     }
     pub fn module_load(&self, text: &str) -> Result<Module> {
-        let module = ptxvm::Module::parse(text)
-            .map_err(|e| Failure { call: "module_load", code: "the text is not understood".into(), log: e.to_string() })?;
+        let module = ptxvm::Module::parse(text).map_err(|e| Failure {
+            call: "module_load",
+            code: "the text is not understood".into(),
+            log: e.to_string(),
+        })?;
         let mut state = self.state();
         let id = state.id();
         state.modules.insert(id, Arc::new(module));
