@@ -19,11 +19,31 @@ pub struct Interpreter {
 /// Work of a stream.
 #[derive(Clone, Debug)]
 enum Work {
-    ToDevice { to: u64, from: u64, bytes: usize },
-    ToHost { to: u64, from: u64, bytes: usize },
-    OnDevice { to: u64, from: u64, bytes: usize },
-    Fill { to: u64, byte: u8, bytes: usize },
-    Launch { kernel: Arc<ptxvm::Kernel>, shape: Shape, params: Vec<u8> },
+    ToDevice {
+        to: u64,
+        from: u64,
+        bytes: usize,
+    },
+    ToHost {
+        to: u64,
+        from: u64,
+        bytes: usize,
+    },
+    OnDevice {
+        to: u64,
+        from: u64,
+        bytes: usize,
+    },
+    Fill {
+        to: u64,
+        byte: u8,
+        bytes: usize,
+    },
+    Launch {
+        kernel: Arc<ptxvm::Kernel>,
+        shape: Shape,
+        params: Vec<u8>,
+    },
     Record(u64),
     /// Waits until the event has passed its `n`-th record.
     Wait(u64, u64),
@@ -114,12 +134,10 @@ impl Interpreter {
     }
     pub fn alloc(&self, bytes: u64) -> Result<u64> {
         let mut state = self.state();
-        state.outside_capture("alloc")?;
         state.machine.alloc(bytes.max(1)).map_err(|e| failure("alloc", e.to_string()))
     }
     pub fn free(&self, address: u64) -> Result<()> {
         let mut state = self.state();
-        state.outside_capture("free")?;
         state.drain_all()?;
         state.machine.free(address).map_err(|e| failure("free", e.to_string()))
     }
@@ -157,8 +175,11 @@ impl Interpreter {
         self.state().push(stream, Work::Fill { to, byte, bytes })
     }
     pub fn module_load(&self, text: &str) -> Result<Module> {
-        let module = ptxvm::Module::parse(text)
-            .map_err(|e| Failure { call: "module_load", code: "the text is not understood".into(), log: e.to_string() })?;
+        let module = ptxvm::Module::parse(text).map_err(|e| Failure {
+            call: "module_load",
+            code: "the text is not understood".into(),
+            log: e.to_string(),
+        })?;
         let mut state = self.state();
         let id = state.id();
         state.modules.insert(id, Arc::new(module));
@@ -211,7 +232,7 @@ impl Interpreter {
     }
     pub fn stream_synchronize(&self, stream: Stream) -> Result<()> {
         let mut state = self.state();
-        state.outside_capture("stream_synchronize")?;
+        state.outside_capture("stream_synchronize", stream.0)?;
         state.drain(stream.0)
     }
     pub fn stream_wait(&self, stream: Stream, event: Event) -> Result<()> {
@@ -240,8 +261,12 @@ impl Interpreter {
     }
     pub fn event_synchronize(&self, event: Event) -> Result<()> {
         let mut state = self.state();
-        state.outside_capture("event_synchronize")?;
-        let recorded = state.marks(event.0)?.recorded;
+        let marks = state.marks(event.0)?;
+        let (recorded, stream) = (marks.recorded, marks.stream);
+        if recorded == 0 {
+            return Ok(());
+        }
+        state.outside_capture("event_synchronize", stream)?;
         state.reach(event.0, recorded)
     }
     /// Nothing is timed here.
@@ -287,9 +312,9 @@ impl State {
     fn marks(&mut self, event: u64) -> Result<&mut Marks> {
         self.events.get_mut(&event).ok_or_else(|| failure("event", "an event that is not there"))
     }
-    /// What the real driver refuses while a stream captures.
-    fn outside_capture(&self, call: &'static str) -> Result<()> {
-        if self.queues.values().any(|q| q.capture.is_some()) {
+    /// What the real driver refuses while the stream captures.
+    fn outside_capture(&mut self, call: &'static str, stream: u64) -> Result<()> {
+        if self.queue(stream)?.capture.is_some() {
             return Err(failure(call, "not allowed while a stream captures"));
         }
         Ok(())

@@ -6,13 +6,13 @@
 //! handed to them is [page-locked](Driver::pinned_alloc) and is left alone until the stream has passed
 //! the call.
 
-mod nvidia;
 #[cfg(feature = "ptxvm")]
 mod interpreter;
+mod nvidia;
 
-pub use nvidia::Nvidia;
 #[cfg(feature = "ptxvm")]
 pub use interpreter::Interpreter;
+pub use nvidia::Nvidia;
 
 /// A failure of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -223,7 +223,10 @@ impl Nvidia {
     /// Refuses a range that is not inside one page-locked allocation.
     fn check_pinned(&self, from: u64, bytes: usize) -> Result<()> {
         let pinned = self.pinned();
-        let inside = pinned.range(..=from).next_back().is_some_and(|(at, len)| from - at <= *len as u64 && bytes as u64 <= *len as u64 - (from - at));
+        let inside = pinned
+            .range(..=from)
+            .next_back()
+            .is_some_and(|(at, len)| from - at <= *len as u64 && bytes as u64 <= *len as u64 - (from - at));
         if inside {
             return Ok(());
         }
@@ -267,9 +270,8 @@ impl Nvidia {
         let mut values = [log.as_mut_ptr().cast::<c_void>(), ptr::without_provenance_mut(log.len())];
         // SAFETY: `image` ends in zero and lives through the call, as do the log and both option arrays,
         // which are of the length given; an option's value is a pointer or, for the size, the number itself.
-        let code = unsafe {
-            sys::cuModuleLoadDataEx(&mut module, image.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
-        };
+        let code =
+            unsafe { sys::cuModuleLoadDataEx(&mut module, image.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()) };
         let text = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
         check("cuModuleLoadDataEx", code).map_err(|f| Failure { log: text.trim().into(), ..f })?;
         Ok(Module(module as u64))
