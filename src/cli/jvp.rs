@@ -38,7 +38,7 @@ impl Args {
 /// Runs `mechgraph jvp`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device()?;
+    let device = args.common.device(DType::F32)?;
     let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
     let Model::Transformer(model) = &loaded.model else {
         return Err(Error::flag("MODEL", format!("{}, an mlp", loaded.name), "a transformer: an mlp has no blocks"));

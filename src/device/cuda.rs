@@ -1,16 +1,20 @@
-//! The CUDA backend above the seam: modules compiled when first used, device memory, uploads through
-//! page-locked staging, launches, captured graphs.
+//! The CUDA backend above the seam: an opened device, its memory, its weights, and its kernels,
+//! compiled when they are first used.
+
+mod arena;
+mod lane;
+
+pub use arena::{CudaArena, Space};
+pub use lane::{Lane, Replay};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{Driver, Event, Failure, Function, FunctionProperties, Graph, Nvidia, Properties, Shape, Stream};
+use super::driver::{Driver, Failure, Function, FunctionProperties, Nvidia, Properties, Shape};
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
+use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Language};
-
-/// Bytes of one staging buffer: large enough to reach the bus's rate.
-const STAGING: usize = 8 << 20;
 
 /// Which driver plays the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,28 +32,10 @@ pub struct Cuda(Arc<Shared>);
 struct Shared {
     driver: Driver,
     properties: Properties,
-    /// Kernels and read-backs.
-    compute: Stream,
-    /// Uploads.
-    copies: Stream,
-    staging: Mutex<Staging>,
     functions: Mutex<HashMap<String, Function>>,
     /// Weights on the device by the address of their host copy, which is kept so that no other tensor
     /// can take it.
     tensors: Mutex<HashMap<usize, (Tensor, u64)>>,
-}
-
-/// Two page-locked buffers that take turns: one is filled while the other travels.
-#[derive(Debug)]
-struct Staging {
-    buffers: [u64; 2],
-    /// Passed when a buffer's last copy has arrived.
-    sent: [Event; 2],
-    /// Passed when the kernels launched so far are done.
-    computed: Event,
-    turn: usize,
-    /// Receives read-backs.
-    back: u64,
 }
 
 /// Device memory that is freed when it is dropped.
@@ -69,13 +55,6 @@ pub struct Call {
     pub shape: Shape,
     /// The parameter block.
     pub params: Vec<u8>,
-}
-
-/// Launches that were captured and run as one.
-#[derive(Debug)]
-pub struct Replay {
-    graph: Graph,
-    device: Cuda,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -118,34 +97,19 @@ impl Cuda {
                 expected: "compute capability 8.0 (Ampere) or newer".into(),
             });
         }
-        let staging = Staging {
-            buffers: [driver.pinned_alloc(STAGING, true).map_err(fail)?, driver.pinned_alloc(STAGING, true).map_err(fail)?],
-            sent: [driver.event_create(false).map_err(fail)?, driver.event_create(false).map_err(fail)?],
-            computed: driver.event_create(false).map_err(fail)?,
-            turn: 0,
-            back: driver.pinned_alloc(STAGING, false).map_err(fail)?,
-        };
-        let (compute, copies) = (driver.stream_create().map_err(fail)?, driver.stream_create().map_err(fail)?);
-        Ok(Self(Arc::new(Shared {
-            driver,
-            properties,
-            compute,
-            copies,
-            staging: Mutex::new(staging),
-            functions: Mutex::default(),
-            tensors: Mutex::default(),
-        })))
+        Ok(Self(Arc::new(Shared { driver, properties, functions: Mutex::default(), tensors: Mutex::default() })))
     }
     pub fn properties(&self) -> &Properties {
         &self.0.properties
     }
+    /// What the choice of a kernel's configuration looks at.
+    pub fn limits(&self) -> Limits {
+        let Properties { capability, multiprocessors, shared_per_block, .. } = self.0.properties;
+        Limits { capability, multiprocessors, shared_per_block }
+    }
     /// The seam, for those that time or count.
     pub fn driver(&self) -> &Driver {
         &self.0.driver
-    }
-    /// The stream of all kernels.
-    pub fn stream(&self) -> Stream {
-        self.0.compute
     }
     /// Whether the device is the interpreter.
     pub fn is_interpreter(&self) -> bool {
@@ -161,7 +125,7 @@ impl Cuda {
     pub fn free_memory(&self) -> Result<u64> {
         Ok(self.check("reading the free memory", self.0.driver.memory())?.0)
     }
-    fn check<T>(&self, action: &str, result: super::driver::Result<T>) -> Result<T> {
+    pub(super) fn check<T>(&self, action: &str, result: super::driver::Result<T>) -> Result<T> {
         result.map_err(|f| driver_error(&self.0.properties.name, action, f))
     }
 
@@ -233,78 +197,11 @@ impl Cuda {
             return Ok(*address);
         }
         let address = self.alloc_raw(data.len() as u64)?;
-        self.upload(address, data)?;
+        let mut lane = Lane::new(self)?;
+        lane.upload(address, data)?;
+        lane.synchronize()?;
         tensors.insert(key, (tensor.clone(), address));
         Ok(address)
-    }
-
-    /// Copies bytes to the device, after the kernels launched so far and before those launched later.
-    pub fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
-        let Shared { driver, compute, copies, .. } = &*self.0;
-        let mut staging = lock(&self.0.staging);
-        let mut send = || {
-            driver.event_record(staging.computed, *compute)?;
-            driver.stream_wait(*copies, staging.computed)?;
-            for (i, chunk) in bytes.chunks(STAGING).enumerate() {
-                let turn = staging.turn;
-                staging.turn = 1 - turn;
-                driver.event_synchronize(staging.sent[turn])?;
-                driver.pinned_write(staging.buffers[turn], chunk)?;
-                driver.copy_to_device(to + (i * STAGING) as u64, staging.buffers[turn], chunk.len(), *copies)?;
-                driver.event_record(staging.sent[turn], *copies)?;
-                driver.stream_wait(*compute, staging.sent[turn])?;
-            }
-            Ok(())
-        };
-        let sent = send();
-        self.check(&format!("uploading {} bytes", bytes.len()), sent)
-    }
-    /// Copies bytes from the device once all kernels launched so far are done.
-    pub fn download(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
-        let Shared { driver, compute, .. } = &*self.0;
-        let staging = lock(&self.0.staging);
-        let asked = bytes.len();
-        let mut receive = || {
-            for (i, chunk) in bytes.chunks_mut(STAGING).enumerate() {
-                driver.copy_to_host(staging.back, from + (i * STAGING) as u64, chunk.len(), *compute)?;
-                driver.stream_synchronize(*compute)?;
-                driver.pinned_read(staging.back, chunk)?;
-            }
-            Ok(())
-        };
-        let received = receive();
-        self.check(&format!("reading back {asked} bytes"), received)
-    }
-    /// Waits for all kernels launched so far.
-    pub fn synchronize(&self) -> Result<()> {
-        self.check("waiting for the kernels", self.0.driver.stream_synchronize(self.0.compute))
-    }
-    /// Launches in this order.
-    pub fn issue(&self, calls: &[Call]) -> Result<()> {
-        for call in calls {
-            let launched = self.0.driver.launch(call.function, call.shape, &call.params, self.0.compute);
-            launched.map_err(|f| Error::Launch {
-                kernel: call.kernel.clone(),
-                grid: call.shape.grid,
-                block: call.shape.block,
-                shared: call.shape.shared,
-                found: sentence(&f),
-            })?;
-        }
-        Ok(())
-    }
-    /// Captures launches as a graph. The memory they use must outlive it.
-    pub fn capture(&self, calls: &[Call]) -> Result<Replay> {
-        let driver = &self.0.driver;
-        self.check("beginning a capture", driver.capture_begin(self.0.compute))?;
-        let issued = self.issue(calls);
-        let graph = self.check("ending a capture", driver.capture_end(self.0.compute));
-        issued?;
-        Ok(Replay { graph: graph?, device: self.clone() })
-    }
-    /// Runs captured launches.
-    pub fn replay(&self, replay: &Replay) -> Result<()> {
-        self.check("launching a graph", self.0.driver.graph_launch(replay.graph, self.0.compute))
     }
 }
 
@@ -326,27 +223,10 @@ impl Drop for Memory {
     }
 }
 
-impl Drop for Replay {
-    fn drop(&mut self) {
-        let _ = self.device.0.driver.graph_destroy(self.graph);
-    }
-}
-
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _ = self.driver.stream_synchronize(self.compute);
         for (_, address) in lock(&self.tensors).values() {
             let _ = self.driver.free(*address);
-        }
-        let staging = lock(&self.staging);
-        for address in staging.buffers.into_iter().chain([staging.back]) {
-            let _ = self.driver.pinned_free(address);
-        }
-        for event in staging.sent.into_iter().chain([staging.computed]) {
-            let _ = self.driver.event_destroy(event);
-        }
-        for stream in [self.compute, self.copies] {
-            let _ = self.driver.stream_destroy(stream);
         }
     }
 }

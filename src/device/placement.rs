@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 /// Operations by where they ran, in snake case: `gram`, `attention_moments`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Placed {
     pub device: BTreeSet<String>,
     pub host: BTreeSet<String>,
@@ -25,7 +25,11 @@ impl Placement {
             snake.push(c.to_ascii_lowercase());
         }
         let mut placed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if on_device { placed.device.insert(snake) } else { placed.host.insert(snake) };
+        if on_device {
+            placed.device.insert(snake)
+        } else {
+            placed.host.insert(snake)
+        };
     }
     /// What was noted so far.
     pub fn placed(&self) -> Placed {
