@@ -5,6 +5,7 @@ pub mod budget;
 pub mod gram;
 pub mod linear;
 pub mod params;
+pub mod probe;
 pub mod ptx;
 pub mod registry;
 pub mod template;

@@ -7,13 +7,13 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use rayon::prelude::*;
 
+use super::program::{Timed, Weights};
 use super::reference;
 use super::report::{Ceilings, Outcome, Row, Timing};
-use super::work::{ACTIVATION, Data, Op, SLAB, Work};
-use crate::device::{Arena, Builder, Cpu, DType, Program, Real, Tensor, View};
+use super::work::{Data, Op, SLAB, Work};
+use crate::device::{Arena, Cpu, DType, Real};
 use crate::error::Result;
-use crate::ops::linear::Matrix;
-use crate::ops::{Launch, activation, gram, linear, run_cpu};
+use crate::ops::run_cpu;
 
 /// Bytes that no cache of a CPU holds: inputs are rotated among sets of at least this size.
 const CACHE: u64 = 256 << 20;
@@ -24,10 +24,8 @@ const PEAK_SIDE: usize = 1536;
 
 /// The rows of one thread: a program and its memory.
 struct Part<T> {
-    program: Program<Launch>,
+    timed: Timed,
     arena: Arena<T>,
-    x: View,
-    y: View,
     rows: std::ops::Range<usize>,
 }
 
@@ -47,7 +45,7 @@ pub fn row<T: Real>(cpu: &Cpu, work: &Work, seed: u64, repeats: usize) -> Result
     let mut sets: Vec<Vec<Part<T>>> = (0..sets).map(|_| parts(cpu, work, &data)).collect();
     let run = |parts: &mut Vec<Part<T>>| {
         let start = Instant::now();
-        cpu.install(|| parts.par_iter_mut().for_each(|p| run_cpu(&p.program, &mut p.arena)));
+        cpu.install(|| parts.par_iter_mut().for_each(|p| run_cpu(&p.timed.program, &mut p.arena)));
         start.elapsed().as_secs_f64()
     };
     sets.iter_mut().for_each(|parts| drop(run(parts)));
@@ -72,71 +70,47 @@ fn parts<T: Real>(cpu: &Cpu, work: &Work, data: &Data<T>) -> Vec<Part<T>> {
     let cut = |i: usize| slab * (slabs * i / threads);
     let filled = (0..threads).map(|i| cut(i)..cut(i + 1)).filter(|rows| !rows.is_empty());
     let ranges: Vec<std::ops::Range<usize>> = filled.collect();
-    let widen = |x: &[T]| x.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
-    let (w, bias) = match work.op {
-        Op::Gram => (None, None),
-        Op::Linear | Op::Tangent => {
-            (Some(Tensor::from_f64(T::DTYPE, work.k, work.m, widen(&data.w))), Some(Tensor::row(T::DTYPE, widen(&data.bias))))
-        }
-    };
-    let weights = w.zip(bias).map(|(w, b)| (Matrix::whole(&w), Matrix::whole(&b)));
+    let weights = Weights::new(work, data);
     let fill = |rows: std::ops::Range<usize>| {
-        let (program, x, y) = program(work, rows.len(), weights.as_ref());
-        let mut arena = Arena::new(&program.layout);
-        for (i, row) in rows.clone().enumerate() {
-            let range = x.range(place(work.op, i, rows.len()));
-            arena.real_mut(x.buffer)[range].copy_from_slice(&data.x[row * work.k..][..work.k]);
-        }
-        Part { program, arena, x, y, rows }
+        let timed = Timed::new(work, rows.len(), weights.as_ref());
+        let mut arena = Arena::new(&timed.program.layout);
+        arena.real_mut(timed.x.buffer).copy_from_slice(&data.x[rows.start * work.k..rows.end * work.k]);
+        Part { timed, arena, rows }
     };
     cpu.install(|| ranges.into_par_iter().map(fill).collect())
 }
 
-/// Where row `i` of `n` stands in the memory of a part: the CPU's tangents are probe-major.
-fn place(op: Op, i: usize, n: usize) -> usize {
-    if op == Op::Tangent { i % SLAB * (n / SLAB) + i / SLAB } else { i }
-}
-
-/// The launches for `n` rows, with the views of x and of the result.
-fn program(work: &Work, n: usize, weights: Option<&(Matrix, Matrix)>) -> (Program<Launch>, View, View) {
-    let mut b = Builder::new(work.dtype);
-    let x = b.matrix(n, work.k);
-    let Some((w, bias)) = weights else {
-        let out = b.accumulator(work.k, work.k);
-        b.push(Launch::GramAdd(gram::AddArgs { x, out, transpose: false }));
-        return (b.finish(), x, out);
-    };
-    let y = b.matrix(n, work.m);
-    let whole =
-        |x: View, y: View| linear::Args { bias: Some(bias.clone()), act: Some(ACTIVATION), ..linear::Args::new(x, w.clone(), y) };
-    if work.op == Op::Linear {
-        b.push(Launch::Linear(whole(x, y)));
-        return (b.finish(), x, y);
-    }
-    let primal = n / SLAB;
-    let (pre, z) = (b.matrix(primal, work.m), b.matrix(n - primal, work.m));
-    let tangents = |v: View| v.slice_rows(primal, n - primal);
-    b.push(Launch::Linear(linear::Args { pre: Some(pre), ..whole(x.slice_rows(0, primal), y.slice_rows(0, primal)) }));
-    b.push(Launch::Linear(linear::Args::new(tangents(x), w.clone(), z)));
-    let tangent = activation::TangentArgs { act: ACTIVATION, x: pre, dx: z, dy: tangents(y), transpose: false };
-    b.push(Launch::ActivationTangent(tangent));
-    (b.finish(), x, y)
-}
-
-/// The result of all parts: rows in their order, or the sum of the Gram matrices.
+/// The result of all parts: rows in their order, or the Gram matrix of all rows.
 fn result<T: Real>(work: &Work, parts: &[Part<T>]) -> Vec<f64> {
-    let mut result = vec![0.0; work.result_len()];
-    for part in parts {
-        if work.op == Op::Gram {
-            result.iter_mut().zip(part.arena.real(part.y.buffer)).for_each(|(sum, x)| *sum += x.to_f64());
-            continue;
-        }
-        for (i, row) in part.rows.clone().enumerate() {
-            let from = part.arena.row(&part.y, place(work.op, i, part.rows.len()));
-            result[row * work.m..][..work.m].iter_mut().zip(from).for_each(|(y, x)| *y = x.to_f64());
+    if work.op == Op::Gram {
+        return joined_gram(work, parts);
+    }
+    let numbers = parts.iter().flat_map(|p| p.arena.real(p.timed.y.buffer));
+    numbers.map(|y| y.to_f64()).collect()
+}
+
+/// Gram matrices around means of their own, as one around the mean of all rows: the lower triangle of
+/// sum_p G_p + n_p (mean_p - mean)(mean_p - mean)'.
+fn joined_gram<T: Real>(work: &Work, parts: &[Part<T>]) -> Vec<f64> {
+    let d = work.k;
+    let mean_of = |p: &Part<T>| {
+        let mean = p.timed.mean.map_or(&[][..], |v| p.arena.row(&v, 0));
+        mean.iter().map(|m| m.to_f64()).collect::<Vec<f64>>()
+    };
+    let means: Vec<Vec<f64>> = parts.iter().map(mean_of).collect();
+    let weight = |p: &Part<T>| p.rows.len() as f64;
+    let mean: Vec<f64> =
+        (0..d).map(|j| parts.iter().zip(&means).map(|(p, m)| weight(p) * m[j]).sum::<f64>() / work.n as f64).collect();
+    let mut gram = vec![0.0; d * d];
+    for (part, own) in parts.iter().zip(&means) {
+        for i in 0..d {
+            let row = part.arena.row(&part.timed.y, i);
+            for j in 0..=i {
+                gram[i * d + j] += row[j].to_f64() + weight(part) * (own[i] - mean[i]) * (own[j] - mean[j]);
+            }
         }
     }
-    result
+    gram
 }
 
 /// The rates of a large copy and of a large matrix product of faer, in `dtype`.

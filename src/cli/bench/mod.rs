@@ -2,6 +2,9 @@
 //! seen to do at best in the same run.
 
 mod cpu;
+mod cuda;
+mod peak;
+mod program;
 mod reference;
 mod report;
 mod work;
@@ -109,7 +112,7 @@ fn bound(dtype: DType) -> f64 {
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
     let (seed, repeats) = (args.common.seed, args.repeats.get());
-    let report = match args.common.device()? {
+    let report = match args.common.device(DType::F32)? {
         Device::Cpu(cpu) => {
             let works = args.works(|_| &[DType::F32, DType::F64], cpu::shapes)?;
             fits(&args, &works, cpu.free_memory()?, |work| cpu::memory(work, cpu.threads()))?;
@@ -120,6 +123,19 @@ pub fn run(args: Args) -> Result<()> {
             })?;
             ceilings.raise(&rows);
             Report { ceilings: Some(ceilings), ..Report::new("cpu", cpu.describe(), rows) }
+        }
+        Device::Cuda { cuda, host, .. } => {
+            let works = args.works(cuda::dtypes, if cuda.is_interpreter() { cuda::interpreter_shapes } else { cuda::shapes })?;
+            fits(&args, &works, host.free_memory()?, cuda::host_memory)?;
+            let mut ceilings = cuda::ceilings(&cuda, &dtypes(&works), repeats)?;
+            let rows = rows(&args.common.progress(), &works, |work| match work.dtype {
+                DType::F32 => cuda::row::<f32>(&cuda, &host, work, seed, repeats),
+                DType::F64 => cuda::row::<f64>(&cuda, &host, work, seed, repeats),
+            })?;
+            if let Some(ceilings) = &mut ceilings {
+                ceilings.raise(&rows);
+            }
+            Report { ceilings, ..Report::new("cuda", cuda.describe(), rows) }
         }
     };
     if let Some(out) = &args.out {

@@ -56,9 +56,14 @@ fn gram<T: Real>(work: &Work, data: &Data<T>, result: &[f64]) -> f64 {
     let (n, d) = (work.n, work.k);
     let columns = spread(d, GRAM_SAMPLE);
     let mut expected = Mat::<f64>::zeros(d, columns.len());
+    let mut mean = vec![0.0; d];
+    for row in data.x.chunks(d) {
+        mean.iter_mut().zip(row).for_each(|(m, x)| *m += x.to_f64() / n as f64);
+    }
     for from in (0..n).step_by(CHUNK) {
         let chunk: Vec<usize> = (from..n.min(from + CHUNK)).collect();
-        let x = rows(&data.x, d, &chunk);
+        let mut x = rows(&data.x, d, &chunk);
+        x.col_iter_mut().zip(&mean).for_each(|(column, m)| column.iter_mut().for_each(|x| *x -= m));
         let sampled = Mat::from_fn(x.nrows(), columns.len(), |i, s| x[(i, columns[s])]);
         matmul(expected.as_mut(), Accum::Add, x.transpose(), sampled.as_ref(), 1.0, Par::rayon(0));
     }
@@ -104,7 +109,9 @@ mod tests {
         let z = |i: usize, j: usize| (0..k).map(|l| data.x[i * k + l] * data.w[l * m + j]).sum::<f64>();
         match work.op {
             Op::Gram => {
-                let dot = |i: usize, j: usize| (0..n).map(|r| data.x[r * k + i] * data.x[r * k + j]).sum::<f64>();
+                let mean: Vec<f64> = (0..k).map(|i| (0..n).map(|r| data.x[r * k + i]).sum::<f64>() / n as f64).collect();
+                let centred = |r: usize, i: usize| data.x[r * k + i] - mean[i];
+                let dot = |i: usize, j: usize| (0..n).map(|r| centred(r, i) * centred(r, j)).sum::<f64>();
                 let lower = |i: usize, j: usize| if j > i { f64::NAN } else { dot(i, j) };
                 (0..k * k).map(|e| lower(e / k, e % k)).collect()
             }

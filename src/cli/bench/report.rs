@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::work::{Op, Work};
+pub use crate::device::driver::Counts;
 
 /// Version of the JSON's layout.
 const SCHEMA: u32 = 1;
@@ -111,20 +112,6 @@ impl Timing {
             gbs: work.bytes() / middle / 1e9,
         }
     }
-}
-
-/// What the interpreter counts in place of time.
-#[derive(Debug, Serialize)]
-pub struct Counts {
-    /// Warp instructions.
-    pub instructions: u64,
-    pub matrix_products: u64,
-    pub barriers: u64,
-    /// Shared memory wavefronts beyond the fewest.
-    pub bank_conflicts: u64,
-    /// 32-byte sectors of global memory touched, and the fewest that could have held the same bytes.
-    pub sectors: u64,
-    pub sectors_least: u64,
 }
 
 /// The middle of an odd number of values, the mean of the two middle ones of an even number; NaN of none.

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::ops::activation::Activation;
 use crate::ops::probes::splitmix;
 
-/// Rows of a slab of the tangent epilogue: one primal and 15 tangents.
-pub const SLAB: usize = 16;
+/// Rows of a token of the tangent epilogue: one primal and 15 tangents.
+pub const SLAB: usize = crate::ops::linear::TANGENT_ROWS;
 /// The activation behind the linear maps.
 pub const ACTIVATION: Activation = Activation::Gelu;
 /// The most elements of one matrix: what the 32-bit strides and sizes of the kernels' parameters, and
@@ -24,7 +24,7 @@ const MAX_ELEMENTS: usize = 1 << 33;
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
-    /// The lower triangle of x'x of `x` `[n, k]`.
+    /// The lower triangle of (x - mean)'(x - mean), for `x` `[n, k]` and its column means.
     Gram,
     /// y = gelu(x W + b), for `x` `[n, k]` and W `[k, m]`.
     Linear,
@@ -111,7 +111,7 @@ impl Work {
         }
     }
     /// Floating point operations that the result needs: two for each product and sum, the lower
-    /// triangle of a Gram matrix alone, without epilogues.
+    /// triangle of a Gram matrix alone, without means and epilogues.
     pub fn flops(&self) -> f64 {
         let (n, k, m) = (self.n as f64, self.k as f64, self.m as f64);
         match self.op {
@@ -119,12 +119,12 @@ impl Work {
             Op::Linear | Op::Tangent => 2.0 * n * k * m,
         }
     }
-    /// Bytes that any implementation moves: each input read once, each result written once. The
-    /// result of gram is the f64 lower triangle.
+    /// Bytes that any implementation moves: each input read once, each result (of a Gram
+    /// matrix the lower triangle) written once.
     pub fn bytes(&self) -> f64 {
         let (n, k, m, size) = (self.n as f64, self.k as f64, self.m as f64, self.dtype.bytes() as f64);
         match self.op {
-            Op::Gram => n * k * size + k * (k + 1.0) / 2.0 * 8.0,
+            Op::Gram => (n * k + k * (k + 1.0) / 2.0) * size,
             Op::Linear | Op::Tangent => (n * k + k * m + m + n * m) * size,
         }
     }
@@ -186,7 +186,7 @@ mod tests {
         // A multiplication and an addition for each row and each pair i >= j.
         let pairs = (0..k).map(|i| i + 1).sum::<usize>();
         assert_eq!(gram.flops(), (2 * n * pairs) as f64);
-        assert_eq!(gram.bytes(), (n * k * 4 + pairs * 8) as f64);
+        assert_eq!(gram.bytes(), (4 * (n * k + pairs)) as f64);
         assert_eq!((gram.input_bytes(), gram.result_len(), gram.shape().as_str()), (140, 25, "7x5"));
         let linear = work(Op::Linear, DType::F64, "7x5x3").unwrap().unwrap();
         assert_eq!(linear.flops(), (2 * 7 * 5 * 3) as f64);
