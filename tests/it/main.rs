@@ -2,6 +2,7 @@
 
 mod ablation;
 mod bad_input;
+mod bench;
 mod capture;
 mod cli;
 mod closed_forms;
@@ -13,6 +14,7 @@ mod eval;
 mod fuzz;
 mod identities;
 mod jvp;
+mod kernels;
 mod naive;
 mod nothing_to_find;
 mod oracle;
