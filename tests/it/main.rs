@@ -1,6 +1,7 @@
 //! One binary for all integration tests, a module a promise.
 
 mod ablation;
+mod backends;
 mod bad_input;
 mod capture;
 mod cli;
