@@ -2,6 +2,7 @@
 //! an NVIDIA GPU and on Vulkan's software adapter. A backend that this machine lacks is printed as
 //! skipped; with `MECHGRAPH_CUDA=1` a missing NVIDIA GPU is a failure instead.
 
+mod driver;
 mod gram;
 mod lib;
 mod linear;
