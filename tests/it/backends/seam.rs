@@ -141,6 +141,8 @@ fn a_kernel_that_leaves_its_buffer_is_named_with_its_launch() {
     lane.issue(&[add(&cuda, x.address, y.address, 101)]).unwrap();
     let error = lane.synchronize().unwrap_err().to_string();
     assert!(error.contains("add") && error.contains("ld.global.f32 %a, [%x]"), "{error}");
+    // As on a GPU, nothing works on a device after a fault.
+    assert!(lane.upload(x.address, &[0; 4]).is_err() && cuda.alloc(4).is_err());
 }
 
 #[test]
