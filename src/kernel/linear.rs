@@ -197,10 +197,13 @@ impl Tile {
     }
     fn configuration(&self, transpose: bool, copy: u32, epilogue: Epilogue) -> Configuration {
         let (rows, columns, pitch) = (self.rows(), self.columns(), self.depth + PAD);
-        // What the layouts of W differ in: the shape of its tile, which way its copies run, and how
-        // many neighbouring columns a thread holds.
-        let (w_rows, w_pitch, w_copy, beside) =
-            if transpose { (columns, pitch, "along", 1) } else { (self.depth, columns, "across", 4) };
+        // nn keeps W's tile as [depth][columns], nt as [columns][depth]: its rows, the elements from k to
+        // k and from column to column in shared memory and in registers, which way its copies run, how
+        // many neighbouring columns a thread holds, and how it writes them.
+        let (w_rows, w_pitch, w_column_pitch) = if transpose { (columns, pitch, pitch) } else { (self.depth, columns, 1) };
+        let (w_k, w_column) = if transpose { (1, 4) } else { (self.thread.1, 1) };
+        let (w_copy, beside) = if transpose { ("along", 1) } else { ("across", 4) };
+        let write = if beside == 4 && copy == 16 { "quads" } else { "singles" };
         let (x_bytes, w_bytes) = (rows * pitch * 4, w_rows * w_pitch * 4);
         let (kind, act) = epilogue.parts();
         let constants = [
@@ -214,13 +217,17 @@ impl Tile {
             ("X_PITCH", pitch),
             ("X_BYTES", x_bytes),
             ("W_PITCH", w_pitch),
+            ("W_COLUMN_PITCH", w_column_pitch),
+            ("W_K", w_k),
+            ("W_COLUMN", w_column),
             ("W_BYTES", w_bytes),
+            ("STAGE_BYTES", x_bytes + w_bytes),
             ("BESIDE", beside),
             ("ELEMENT", 4),
             ("REGISTERS", self.registers),
         ];
         let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
-        let constants = constants.word("LAYOUT", layout(transpose)).word("W_COPY", w_copy);
+        let constants = constants.word("LAYOUT", layout(transpose)).word("W_COPY", w_copy).word("WRITE", write);
         let constants = constants.word("EPILOGUE", kind).word("ACTIVATION", act.name());
         let layout = layout(transpose);
         Configuration {
