@@ -3,9 +3,11 @@
 
 mod arena;
 mod lane;
+mod stopwatch;
 
 pub use arena::{CudaArena, Space};
 pub use lane::{Lane, Replay};
+pub use stopwatch::Stopwatch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -78,12 +78,31 @@ impl Mirror {
     }
 }
 
+/// Bytes of the memory that [`cuda_calls`] allocates.
+pub fn cuda_bytes(cuda: &Cuda, program: &Program<Launch>) -> u64 {
+    cuda_space(cuda, program).bytes
+}
+
 /// Bytes that [`Mirror::new`] takes on `device` for one arena of `program`.
 pub fn device_bytes(device: &Device, program: &Program<Launch>) -> u64 {
     match device {
         Device::Cpu(_) => 0,
-        Device::Cuda { cuda, .. } => cuda_space(cuda, program).bytes,
+        Device::Cuda { cuda, .. } => cuda_bytes(cuda, program),
     }
+}
+
+/// The launches of a program without the host beside them, in memory of their own, for those that
+/// time them; `None` where an operation has no kernel.
+pub fn cuda_calls(cuda: &Cuda, program: &Program<Launch>) -> Result<Option<(CudaArena, Vec<Call>)>> {
+    if program.launches.iter().any(|l| cuda_footprint(l, cuda, program.dtype).is_none()) {
+        return Ok(None);
+    }
+    let arena = CudaArena::new(cuda, cuda_space(cuda, program), program.dtype)?;
+    let mut calls = Vec::new();
+    for l in &program.launches {
+        calls.extend(cuda_bind(l, &arena)?.calls);
+    }
+    Ok(Some((arena, calls)))
 }
 
 /// The buffers that kernels touch, and the most scratch memory that one of them takes.

@@ -3,6 +3,7 @@
 mod ablation;
 mod backends;
 mod bad_input;
+mod bench;
 mod capture;
 mod cli;
 mod closed_forms;
@@ -14,8 +15,10 @@ mod eval;
 mod fuzz;
 mod identities;
 mod jvp;
+mod kernels;
 mod naive;
 mod nothing_to_find;
 mod oracle;
 mod paper;
+mod ptxas;
 mod reference_checks;

@@ -97,6 +97,10 @@ impl Lane {
     pub fn fill(&mut self, to: u64, byte: u8, bytes: usize) -> Result<()> {
         self.cuda.check(&format!("filling {bytes} bytes"), self.cuda.driver().fill(to, byte, bytes, self.compute))
     }
+    /// Copies bytes within the device, in the order of the launches.
+    pub fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        self.cuda.check(&format!("copying {bytes} bytes"), self.cuda.driver().copy_on_device(to, from, bytes, self.compute))
+    }
     /// Waits for everything launched so far.
     pub fn synchronize(&mut self) -> Result<()> {
         self.cuda.check("waiting for the kernels", self.cuda.driver().stream_synchronize(self.compute))

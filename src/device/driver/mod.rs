@@ -87,6 +87,59 @@ pub enum Driver {
     Interpreter(Interpreter),
 }
 
+/// What the interpreter counts in place of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Warp instructions.
+    pub instructions: u64,
+    /// Of those, `mma.sync`.
+    pub matrix_products: u64,
+    pub barriers: u64,
+    /// Shared memory wavefronts beyond the fewest.
+    pub bank_conflicts: u64,
+    /// 32-byte sectors of global memory touched.
+    pub sectors: u64,
+    /// The fewest sectors that could have held the same bytes.
+    pub sectors_least: u64,
+}
+
+impl std::ops::Sub for Counts {
+    type Output = Counts;
+    fn sub(self, before: Counts) -> Counts {
+        Counts {
+            instructions: self.instructions - before.instructions,
+            matrix_products: self.matrix_products - before.matrix_products,
+            barriers: self.barriers - before.barriers,
+            bank_conflicts: self.bank_conflicts - before.bank_conflicts,
+            sectors: self.sectors - before.sectors,
+            sectors_least: self.sectors_least - before.sectors_least,
+        }
+    }
+}
+
+impl Driver {
+    /// What all launches so far have counted; `None` where time is measured instead.
+    pub fn counts(&self) -> Option<Counts> {
+        match self {
+            Driver::Nvidia(_) => None,
+            #[cfg(feature = "ptxvm")]
+            Driver::Interpreter(d) => {
+                let s = d.statistics();
+                let (matrix_products, bank_conflicts) = (s.matrix_products, s.bank_conflicts);
+                let (sectors, sectors_least) = (s.sectors, s.sectors_least);
+                Some(Counts {
+                    instructions: s.instructions,
+                    matrix_products,
+                    barriers: s.barriers,
+                    bank_conflicts,
+                    sectors,
+                    sectors_least,
+                })
+            }
+        }
+    }
+}
+
 macro_rules! forward {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {
         impl Driver {
