@@ -1,10 +1,13 @@
 //! Kernel texts: their registry, the expander, parameter blocks, and the choice of configurations.
 //! Nothing here touches a device.
 
+pub mod gram;
+pub mod linear;
 pub mod params;
 pub mod ptx;
 pub mod registry;
 pub mod template;
+pub mod tuning;
 pub mod wgsl;
 
 pub use params::{Field, Params};

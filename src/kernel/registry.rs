@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     /// PTX for devices of at least this compute capability.
-    Ptx { least: (u32, u32) },
+    Ptx {
+        least: (u32, u32),
+    },
     Wgsl,
 }
 
@@ -72,13 +74,17 @@ impl Kernel {
 
 /// All kernels: PTX first, then WGSL.
 pub fn all() -> impl Iterator<Item = &'static Kernel> {
-    ptx::KERNELS.iter().chain(wgsl::KERNELS)
+    ptx::KERNELS.iter().copied().chain(wgsl::KERNELS)
 }
 
 /// The kernel of that name.
 pub fn find(name: &str) -> Result<&'static Kernel> {
     all().find(|k| k.name == name).ok_or_else(|| {
         let known: Vec<&str> = all().map(|k| k.name).collect();
-        Error::Kernel { name: name.into(), found: format!("no kernel '{name}'"), expected: format!("one of {}", known.join(", ")) }
+        Error::Kernel {
+            name: name.into(),
+            found: format!("no kernel '{name}'"),
+            expected: format!("one of {}", known.join(", ")),
+        }
     })
 }

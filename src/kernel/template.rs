@@ -43,6 +43,13 @@ impl Constants {
             _ => None,
         }
     }
+    /// The value of a constant that is a word.
+    pub fn get_word(&self, name: &str) -> Option<&str> {
+        match self.0.get(name) {
+            Some(Value::Word(word)) => Some(word),
+            _ => None,
+        }
+    }
     /// Names and values, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
@@ -182,7 +189,9 @@ impl Expander<'_> {
         let mut parser = Parser { rest: expression.trim(), constants };
         match parser.sum() {
             Some(value) if parser.rest.is_empty() => Ok(value),
-            _ => Err(self.error(line, format!("'{expression}'"), "an integer expression over the constants of the configuration")),
+            _ => {
+                Err(self.error(line, format!("'{expression}'"), "an integer expression over the constants of the configuration"))
+            }
         }
     }
 }

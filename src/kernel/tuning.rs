@@ -1,0 +1,169 @@
+//! How a configuration is chosen: every one is listed, the illegal are rejected with a reason, the
+//! rest get an estimated cost, the least cost wins.
+//!
+//! A choice may look at the device, because it may not touch the numbers: all tiles of a kernel add
+//! the products of an element in the same order.
+
+use super::registry::{Configuration, Kernel, Language};
+use crate::error::{Error, Result};
+
+/// What a device offers to a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Compute capability: `(9, 0)`.
+    pub capability: (u32, u32),
+    pub multiprocessors: u32,
+    /// Bytes of shared memory that a CTA may ask for.
+    pub shared_per_block: u32,
+}
+
+/// A kernel launch but for its parameter block. Threads and shared memory are the configuration's.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub kernel: &'static Kernel,
+    pub configuration: Configuration,
+    /// CTAs.
+    pub grid: [u32; 3],
+}
+
+/// What one CTA of a configuration costs: the input of [`choose`].
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// CTAs of the launch.
+    pub ctas: u64,
+    /// Registers a thread.
+    pub registers: u32,
+    /// Clocks that a multiprocessor's multipliers need for one CTA.
+    pub multiply: f64,
+    /// Clocks that its shared memory needs to feed them, and to take the copies.
+    pub feed: f64,
+}
+
+/// What became of a configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It cannot serve this shape or device; one line says why.
+    Rejected(String),
+    /// It can.
+    Legal {
+        ctas: u64,
+        /// CTAs that a multiprocessor holds at a time.
+        resident: u32,
+        /// Rounds until every CTA has run.
+        waves: u64,
+        /// Estimated clocks; only the order of the candidates matters.
+        cost: f64,
+    },
+}
+
+/// A configuration and what became of it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub configuration: Configuration,
+    pub verdict: Verdict,
+}
+
+/// A choice with everything that led to it.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    pub kernel: &'static Kernel,
+    pub candidates: Vec<Candidate>,
+    /// Index into `candidates`.
+    pub chosen: usize,
+    /// Useful floating point operations: those of the result, without padding.
+    pub flops: f64,
+    /// The fewest bytes of global memory that the operation has to move.
+    pub bytes: f64,
+}
+
+impl Choice {
+    /// The chosen configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.candidates[self.chosen].configuration
+    }
+}
+
+/// Shared memory that a multiprocessor keeps for itself with every resident CTA.
+const RESERVED_SHARED: u32 = 1024;
+/// Warps of a multiprocessor below which latencies show: two for each of its four schedulers.
+const WARPS_THAT_HIDE: f64 = 8.0;
+
+/// Judges all configurations of `kernel` and takes the cheapest; among equals the first.
+///
+/// `judge` gives the work of a configuration, or the reason why the shape rules it out.
+pub fn choose(
+    kernel: &'static Kernel,
+    limits: &Limits,
+    flops: f64,
+    bytes: f64,
+    judge: impl Fn(&Configuration) -> std::result::Result<Work, String>,
+) -> Result<Choice> {
+    let candidates: Vec<Candidate> = (kernel.configurations)()
+        .into_iter()
+        .map(|configuration| {
+            let verdict = device_reason(kernel, &configuration, limits)
+                .map_or_else(|| judge(&configuration), Err)
+                .map_or_else(Verdict::Rejected, |work| cost(&configuration, &work, limits));
+            Candidate { configuration, verdict }
+        })
+        .collect();
+    let of = |c: &Candidate| match c.verdict {
+        Verdict::Legal { cost, .. } => Some(cost),
+        Verdict::Rejected(_) => None,
+    };
+    let legal = candidates.iter().enumerate().filter_map(|(i, c)| Some((i, of(c)?)));
+    let chosen = legal.reduce(|best, next| if next.1 < best.1 { next } else { best }).map(|(i, _)| i);
+    match chosen {
+        Some(chosen) => Ok(Choice { kernel, candidates, chosen, flops, bytes }),
+        None => Err(none_left(kernel, &candidates)),
+    }
+}
+
+/// Why a device cannot run a configuration at all.
+fn device_reason(kernel: &Kernel, configuration: &Configuration, limits: &Limits) -> Option<String> {
+    if let Language::Ptx { least } = kernel.language
+        && limits.capability < least
+    {
+        let ((major, minor), (l0, l1)) = (limits.capability, least);
+        return Some(format!("the device has compute capability {major}.{minor}, the kernel needs {l0}.{l1}"));
+    }
+    (configuration.shared > limits.shared_per_block).then(|| {
+        let (asked, most) = (configuration.shared, limits.shared_per_block);
+        format!("{asked} bytes of shared memory a CTA, the device gives at most {most}")
+    })
+}
+
+/// Waves times what the CTAs resident on one multiprocessor cost together.
+fn cost(configuration: &Configuration, work: &Work, limits: &Limits) -> Verdict {
+    let shared = limits.shared_per_block + RESERVED_SHARED;
+    let resident = [
+        shared / (configuration.shared + RESERVED_SHARED),
+        65_536 / (work.registers.next_multiple_of(8) * configuration.threads),
+        2048 / configuration.threads,
+        32,
+    ];
+    let resident = resident.into_iter().min().unwrap_or(1).max(1);
+    // A grid that does not fill the device leaves multiprocessors with fewer CTAs than they could hold.
+    let multiprocessors = u64::from(limits.multiprocessors.max(1));
+    let side_by_side = u64::from(resident).min(work.ctas.div_ceil(multiprocessors)).max(1);
+    let waves = work.ctas.div_ceil(side_by_side * multiprocessors);
+    let warps = (side_by_side * u64::from(configuration.threads / 32)) as f64;
+    let stall = (WARPS_THAT_HIDE / warps).max(1.0);
+    let cost = waves as f64 * side_by_side as f64 * (work.multiply + work.feed) * stall;
+    Verdict::Legal { ctas: work.ctas, resident, waves, cost }
+}
+
+fn none_left(kernel: &Kernel, candidates: &[Candidate]) -> Error {
+    let reasons: Vec<String> = candidates
+        .iter()
+        .filter_map(|c| match &c.verdict {
+            Verdict::Rejected(why) => Some(format!("{}: {why}", c.configuration.name)),
+            Verdict::Legal { .. } => None,
+        })
+        .collect();
+    Error::Kernel {
+        name: kernel.name.into(),
+        found: format!("no configuration fits ({})", reasons.join("; ")),
+        expected: "a shape and a device that one of them fits".into(),
+    }
+}
