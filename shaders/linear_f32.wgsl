@@ -4,13 +4,14 @@
 //   W    [k, m]   ({{LAYOUT}}: nn), or [m, k] used transposed (nt)
 //   bias [m]      where flags has bit 0
 //   y    [n, m]   the epilogue's result; with bit 2 of flags it holds sums over earlier k at first
-//   pre  [n, m]   where flags has bit 1: z + b before the activation
+//   pre  [n, m]   where flags has bit 1: z + b before the activation; [n / 16, m] for tangents, of the
+//                 primal rows
 //
 // Epilogues, z = x W:
 //   store    y = act(z + b)
 //   add      y = y + (z + b)
 //   tangent  rows are slabs of 16, a primal and 15 tangents:
-//            y[0] = act(z[0] + b), y[r] = act'(z[0] + b) z[r]; pre receives row 0 alone
+//            y[0] = act(z[0] + b), y[r] = act'(z[0] + b) z[r]
 //
 // Workgroup: WIDE x HIGH invocations for a tile of ROWS x COLS of y, {{TM}} x {{TN}} elements each; workgroup
 // 0 has the tile at the top left, tiles go along rows of y.

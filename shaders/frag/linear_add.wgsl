@@ -8,10 +8,7 @@ fn finish(row: u32, column: u32, z: vec4<f32>) {
         if (p.flags & HAS_BIAS) != 0u {
             value += bias[p.bias_offset + column + c];
         }
-        if (p.flags & HAS_PRE) != 0u {
-            pre[p.pre_offset + row * p.pre_stride + column + c] = value;
-        }
         let at = p.y_offset + row * p.y_stride + column + c;
-        y[at] = y[at] + act(value);
+        y[at] = y[at] + value;
     }
 }

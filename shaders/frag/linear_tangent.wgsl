@@ -11,7 +11,7 @@ fn finish(row: u32, column: u32, z: vec4<f32>, primal: vec4<f32>) {
         let at = p.y_offset + row * p.y_stride + column + c;
         if row % 16u == 0u {
             if (p.flags & HAS_PRE) != 0u {
-                pre[p.pre_offset + row * p.pre_stride + column + c] = value;
+                pre[p.pre_offset + row / 16u * p.pre_stride + column + c] = value;
             }
             y[at] = act(value);
         } else {

@@ -6,6 +6,7 @@ pub mod memory;
 pub mod program;
 pub mod real;
 pub mod tensor;
+pub mod wgpu;
 
 pub use cpu::Cpu;
 pub use memory::{Arena, Buffer, IntBuffer, View};

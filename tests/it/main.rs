@@ -18,3 +18,4 @@ mod nothing_to_find;
 mod oracle;
 mod paper;
 mod reference_checks;
+mod shaders;

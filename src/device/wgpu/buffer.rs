@@ -63,6 +63,17 @@ impl<'a> View<'a> {
         let len = if self.rows == 0 || self.cols == 0 { 0 } else { (self.rows - 1) * self.stride + self.cols };
         self.offset..self.offset + len
     }
+    /// How many of its rows span at most `elements` elements.
+    pub fn rows_within(&self, elements: usize) -> usize {
+        match elements.checked_sub(self.cols) {
+            Some(rest) => (rest.checked_div(self.stride).unwrap_or(usize::MAX).saturating_add(1)).min(self.rows),
+            None => 0,
+        }
+    }
+    /// Whether every row starts at a multiple of 4 elements and has whole quads of them.
+    pub fn has_quads(&self) -> bool {
+        [self.offset, self.stride, self.cols].iter().all(|n| n.is_multiple_of(4))
+    }
     /// That it lies inside its buffer and its rows do not overlap.
     pub fn check(&self, op: &'static str, name: &str) -> Result<()> {
         let held = usize::try_from(self.buffer.bytes / 4).unwrap_or(usize::MAX);
@@ -148,5 +159,32 @@ impl Wgpu {
         }
         let found = format!("bytes {}..{} of a buffer of {} are no whole words inside it", range.start, range.end, buffer.bytes);
         Err(self.driver_error(action, found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_within_a_binding_count_the_gaps_between_them() {
+        let Ok(device) = Wgpu::open(Some("llvmpipe")) else {
+            println!("skipped: wgpu llvmpipe is absent");
+            return;
+        };
+        let buffer = device.buffer(400).unwrap();
+        let view = View { buffer: &buffer, offset: 3, rows: 10, cols: 4, stride: 9 };
+        assert_eq!(view.elements(), 3..88);
+        for (elements, rows) in [(3, 0), (4, 1), (12, 1), (13, 2), (84, 9), (85, 10), (1000, 10)] {
+            assert_eq!(view.rows_within(elements), rows, "{elements}");
+        }
+        assert!(view.check("t", "x").is_ok() && !view.has_quads());
+        let text = View { offset: 20, ..view }.check("t", "x").unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "operation t: found x [10, 4] at 20 with stride 9; expected rows that do not overlap within 100 elements"
+        );
+        assert!(View { stride: 3, ..view }.check("t", "x").is_err());
+        assert!(View { offset: 4, stride: 8, ..view }.has_quads());
     }
 }

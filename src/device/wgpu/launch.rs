@@ -13,6 +13,7 @@ use ::wgpu::{
 use super::buffer::SPARE_BYTES;
 use super::{Pipeline, Wgpu, WgpuBuffer};
 use crate::error::{Error, Result};
+use crate::kernel::wgsl::Transport;
 
 /// What a kernel sees of a buffer: whole words from an aligned start.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +29,8 @@ pub struct Launch<'a> {
     pub pipeline: &'a Arc<Pipeline>,
     /// The parameter block.
     pub params: &'a [u8],
-    /// Whether the text takes its parameters as immediates, else from a uniform at binding 0.
-    pub immediates: bool,
+    /// How the text takes it: as immediates, or from a uniform at binding 0.
+    pub transport: Transport,
     /// The storage of bindings 1, 2, ..
     pub bindings: &'a [Binding<'a>],
     /// Workgroups; see [`Wgpu::grid`].
@@ -58,7 +59,7 @@ pub fn grid(total: u64, largest: u32) -> Option<[u32; 3]> {
 impl Wgpu {
     /// The most elements that a binding holds, wherever they start in their buffer.
     pub fn binding_elements(&self) -> usize {
-        let bytes = self.limits.max_storage_buffer_binding_size.min(u64::from(u32::MAX)) - self.alignment();
+        let bytes = self.limits.max_storage_buffer_binding_size.min(u64::from(u32::MAX)).saturating_sub(self.alignment());
         usize::try_from(bytes / 4).unwrap_or(usize::MAX)
     }
 
@@ -82,6 +83,11 @@ impl Wgpu {
         Binding { buffer: &self.spare, offset: 0, bytes: SPARE_BYTES }
     }
 
+    /// Stands in for an input that a launch does not have. A buffer may not be both in one launch.
+    pub fn spare_input(&self) -> Binding<'_> {
+        Binding { buffer: &self.spare_input, offset: 0, bytes: SPARE_BYTES }
+    }
+
     /// [`grid`] within this device's limit.
     pub fn grid(&self, total: u64) -> Result<[u32; 3]> {
         let largest = self.options.largest_grid.unwrap_or(u32::MAX).min(self.limits.max_compute_workgroups_per_dimension);
@@ -98,9 +104,9 @@ impl Wgpu {
             shared: launch.pipeline.shared,
             found: super::report::one_line(&found),
         };
-        let uniform = match launch.immediates {
-            true => None,
-            false => {
+        let uniform = match launch.transport {
+            Transport::Immediates => None,
+            Transport::Uniform => {
                 let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
                 let size = (launch.params.len() as u64).next_multiple_of(16);
                 let buffer = self.raw_buffer("parameters", size, usage, "allocating a parameter block")?;
@@ -117,7 +123,7 @@ impl Wgpu {
         let descriptor =
             BindGroupDescriptor { label: Some(&launch.pipeline.name), layout: &launch.pipeline.layout, entries: &entries };
         let group = self.scoped(|| self.device.create_bind_group(&descriptor), refused)?;
-        let immediates = if launch.immediates { launch.params.to_vec() } else { Vec::new() };
+        let immediates = if uniform.is_none() { launch.params.to_vec() } else { Vec::new() };
         Ok(Recorded(Step::Dispatch { pipeline: Arc::clone(launch.pipeline), group, immediates, grid: launch.grid }))
     }
 

@@ -23,6 +23,7 @@ pub use pipeline::Pipeline;
 pub use probe::Exactness;
 
 use crate::error::{Error, Result};
+use crate::kernel::wgsl;
 use report::Failure;
 
 /// How a device is opened; the default is what runs use. `doctor` and the tests change it.
@@ -57,6 +58,8 @@ pub struct Wgpu {
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// Bound where a shader declares an output that a launch does not ask for.
     spare: ::wgpu::Buffer,
+    /// The same for inputs.
+    spare_input: ::wgpu::Buffer,
 }
 
 impl Wgpu {
@@ -86,15 +89,13 @@ impl Wgpu {
             found: report::one_line(&e.to_string()),
         })?;
         let failure = Failure::watch(&device);
-        let spare = device.create_buffer(&::wgpu::BufferDescriptor {
-            label: Some("spare"),
-            size: buffer::SPARE_BYTES,
-            usage: ::wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
+        let [spare, spare_input] = ["spare output", "spare input"].map(|label| {
+            let (size, usage) = (buffer::SPARE_BYTES, ::wgpu::BufferUsages::STORAGE);
+            device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         });
         let pipelines = Mutex::default();
         let exactness = Exactness::default();
-        let mut this = Self { device, queue, adapter, limits, options, exactness, failure, pipelines, spare };
+        let mut this = Self { device, queue, adapter, limits, options, exactness, failure, pipelines, spare, spare_input };
         this.exactness = probe::run(&this)?;
         Ok(this)
     }
@@ -119,10 +120,14 @@ impl Wgpu {
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
-    /// Whether a parameter block of `bytes` bytes travels as immediates.
-    pub fn has_immediates(&self, bytes: u32) -> bool {
-        let there = self.device.features().contains(Features::IMMEDIATES);
-        self.options.immediates && there && bytes <= self.limits.max_immediate_size
+    /// What kernels may count on.
+    pub fn kernel_limits(&self) -> wgsl::Limits {
+        let immediates = self.options.immediates && self.device.features().contains(Features::IMMEDIATES);
+        wgsl::Limits {
+            invocations: self.limits.max_compute_invocations_per_workgroup,
+            workgroup_memory: self.limits.max_compute_workgroup_storage_size,
+            immediates: if immediates { self.limits.max_immediate_size } else { 0 },
+        }
     }
     /// Waits until everything that was submitted has run.
     pub fn wait(&self) -> Result<()> {

@@ -2,17 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
-use ::wgpu::{
-    ComputePipelineDescriptor, PipelineCompilationOptions, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
-};
+use ::wgpu::{ComputePipelineDescriptor, PipelineCompilationOptions, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource};
 
 use super::{Wgpu, report};
 use crate::error::{Error, Result};
-use crate::kernel::{Configuration, Kernel, Value};
-
-/// The prefix of those constants of a configuration that are pipeline-overridable: the text declares
-/// them as `override`, and they get their values when the pipeline is made.
-pub const OVERRIDE: &str = "override.";
+use crate::kernel::wgsl::overrides;
+use crate::kernel::{Configuration, Kernel};
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -25,15 +20,6 @@ pub struct Pipeline {
     pub(super) shared: u32,
 }
 
-/// The pipeline-overridable constants of a configuration.
-pub fn overrides(configuration: &Configuration) -> Vec<(&str, f64)> {
-    let constant = |(name, value): (&'_ str, &Value)| match value {
-        Value::Int(n) => name.strip_prefix(OVERRIDE).map(|_| *n as f64),
-        Value::Word(_) => None,
-    };
-    configuration.constants.iter().filter_map(|(name, v)| Some((&name[OVERRIDE.len()..], constant((name, v))?))).collect()
-}
-
 impl Wgpu {
     /// The compiled kernel; the first call compiles it.
     pub fn pipeline(&self, kernel: &Kernel, configuration: &Configuration) -> Result<Arc<Pipeline>> {
@@ -43,8 +29,7 @@ impl Wgpu {
             return Ok(Arc::clone(pipeline));
         }
         self.check_fits(&name, configuration)?;
-        let checks =
-            if self.options.runtime_checks { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
+        let checks = if self.options.runtime_checks { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
         let text = kernel.expand(configuration)?;
         let pipeline = Arc::new(self.compile(&name, kernel.name, &text, configuration, checks)?);
         Ok(Arc::clone(cache().entry(name).or_insert(pipeline)))
