@@ -9,6 +9,7 @@ pub mod placement;
 pub mod program;
 pub mod real;
 pub mod tensor;
+pub mod wgpu;
 
 pub use cpu::Cpu;
 pub use cuda::{Cuda, DriverChoice};

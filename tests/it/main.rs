@@ -22,3 +22,4 @@ mod oracle;
 mod paper;
 mod ptxas;
 mod reference_checks;
+mod shaders;
