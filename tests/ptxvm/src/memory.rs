@@ -2,7 +2,8 @@
 //! It knows nothing of threads: who may touch what when is the business of `shadow`.
 
 use crate::fault::{Checked, FaultKind, MemoryError, trouble};
-use crate::shadow::GlobalPage;
+use crate::shadow::{GlobalCell, GlobalPage};
+use crate::shared::{gather, ones, scatter};
 
 /// Bytes a page; no aligned access of up to 16 bytes crosses two.
 pub(crate) const PAGE: u64 = 4096;
@@ -45,6 +46,7 @@ pub(crate) struct Place {
     allocation: usize,
     page: usize,
     offset: usize,
+    size: usize,
 }
 
 /// The memory of the device.
@@ -56,11 +58,18 @@ pub(crate) struct GlobalMemory {
     total: u64,
     /// Where the last access was.
     recent: usize,
+    launches: u64,
 }
 
 impl GlobalMemory {
     pub fn new(total: u64) -> Self {
-        Self { allocations: Vec::new(), next: BASE, used: 0, total, recent: 0 }
+        Self { allocations: Vec::new(), next: BASE, used: 0, total, recent: 0, launches: 0 }
+    }
+
+    /// The number of the launch that begins, from 1 on.
+    pub fn next_launch(&mut self) -> u64 {
+        self.launches += 1;
+        self.launches
     }
 
     pub fn set_total(&mut self, total: u64) {
@@ -221,5 +230,65 @@ impl GlobalMemory {
             }
         }
         Ok(())
+    }
+
+    /// The place of a thread's access of `size` bytes (a power of two up to 16), if it is aligned and inside.
+    #[inline]
+    pub fn place(&mut self, address: u64, size: usize) -> Checked<Place> {
+        if !address.is_multiple_of(size as u64) {
+            return trouble(
+                FaultKind::Misaligned,
+                format!("{size} bytes of global memory at {address:#x}; expected a multiple of {size}"),
+            );
+        }
+        let Some(allocation) = self.find(address, size as u64) else {
+            let message = format!("{size} bytes of global memory at {address:#x}, {}", self.describe(address));
+            return trouble(FaultKind::OutOfBounds, message);
+        };
+        self.recent = allocation;
+        let offset = address - self.allocations[allocation].start;
+        Ok(Place { allocation, page: (offset / PAGE) as usize, offset: (offset % PAGE) as usize, size })
+    }
+
+    /// The bytes of an access, all of which must have been written.
+    #[inline]
+    pub fn load(&self, place: Place) -> Checked<u128> {
+        let Place { allocation, page, offset, size } = place;
+        let allocation = &self.allocations[allocation];
+        if let Some(page) = &allocation.pages[page]
+            && !(page.written[offset / 64] >> (offset % 64)) & ones(size) == 0
+        {
+            return Ok(gather(&page.data, offset, size));
+        }
+        let byte = page as u64 * PAGE + offset as u64;
+        let (start, total) = (allocation.start, allocation.size);
+        trouble(
+            FaultKind::Unwritten,
+            format!(
+                "a load of {size} bytes at byte {byte} of the allocation of {total} bytes at {start:#x}, not all of them written"
+            ),
+        )
+    }
+
+    #[inline]
+    pub fn store(&mut self, place: Place, value: u128) {
+        let Place { allocation, page, offset, size } = place;
+        let page = self.allocations[allocation].pages[page].get_or_insert_with(Page::poisoned);
+        page.written[offset / 64] |= ones(size) << (offset % 64);
+        scatter(&mut page.data, offset, size, value);
+    }
+
+    /// The bytes as they are, written or not.
+    pub fn peek(&self, place: Place) -> u128 {
+        let page = &self.allocations[place.allocation].pages[place.page];
+        page.as_ref().map_or(u128::MAX, |page| gather(&page.data, place.offset, place.size))
+    }
+
+    /// The record of accesses to the granules of `1 << shift` bytes of an access.
+    #[inline]
+    pub fn cells(&mut self, place: Place, launch: u64, shift: u32) -> &mut [GlobalCell] {
+        let page = self.allocations[place.allocation].shadow[place.page].get_or_insert_with(|| Box::new(GlobalPage::new()));
+        let last = (place.offset + place.size - 1) >> shift;
+        &mut page.cells(launch, PAGE as usize >> shift)[place.offset >> shift..=last]
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::fault::ParseError;
+use crate::instruction::{Content, Instruction};
+use crate::parser;
 
 /// A parameter of a kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,7 +24,20 @@ pub struct Kernel {
     pub(crate) name: String,
     pub(crate) params: Vec<Param>,
     pub(crate) static_shared: u32,
-    pub(crate) max_threads: Option<u32>,
+    /// `.reqntid`
+    pub(crate) required: Option<[u32; 3]>,
+    /// `.maxntid`
+    pub(crate) most: Option<[u32; 3]>,
+    pub(crate) target: String,
+    /// What the register file holds when a block starts.
+    pub(crate) contents: Vec<Content>,
+    /// The names of the predicates.
+    pub(crate) predicates: Vec<String>,
+    pub(crate) code: Vec<Instruction>,
+    /// The granule in which accesses are tracked: 1, 2 or 4 bytes.
+    pub(crate) smallest_access: u32,
+    /// The lines of the text, trimmed.
+    pub(crate) lines: Arc<[String]>,
 }
 
 impl Kernel {
@@ -47,7 +62,8 @@ impl Kernel {
 
     /// The most threads of a block: `.maxntid` or `.reqntid`, else 1024.
     pub fn max_threads(&self) -> u32 {
-        self.max_threads.unwrap_or(1024)
+        let product = |extents: [u32; 3]| extents.iter().fold(1u32, |product, &extent| product.saturating_mul(extent));
+        self.required.or(self.most).map_or(1024, product)
     }
 }
 
@@ -64,8 +80,8 @@ impl Module {
     ///
     /// # Errors
     /// The line and what was found there, for text that is no PTX and for PTX outside the subset.
-    pub fn parse(_text: &str) -> Result<Self, ParseError> {
-        Err(ParseError { line: 1, message: "the parser is not there yet".into() })
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        parser::parse(text)
     }
 
     /// The entry of that name.

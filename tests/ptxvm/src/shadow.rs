@@ -1,2 +1,0 @@
-//! Who touched which bytes of a launch.
-pub(crate) struct GlobalPage;
