@@ -7,7 +7,7 @@
 use super::params::{Params, params};
 use super::registry::{Configuration, Kernel, Language};
 use super::template::Constants;
-use super::tuning::{self, Choice, Launch, Limits, Work};
+use super::tuning::{self, Choice, Launch, Limits, Work, registers};
 use crate::device::DType;
 use crate::error::{Error, Result};
 
@@ -196,19 +196,19 @@ struct Tile {
     /// Rows and columns of a warp's part of the tile.
     warp: (u32, u32),
     stages: u32,
-    /// Registers a thread: the budget for ptxas.
-    registers: u32,
+    /// CTAs that a multiprocessor can hold as far as registers go: what bounds those of a thread.
+    resident: u32,
 }
 
 const TILES_F64: [Tile; 3] = [
-    Tile { side: 32, depth: 8, warp: (16, 16), stages: 3, registers: 64 },
-    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, registers: 128 },
-    Tile { side: 128, depth: 16, warp: (64, 32), stages: 3, registers: 232 },
+    Tile { side: 32, depth: 8, warp: (16, 16), stages: 3, resident: 8 },
+    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, resident: 4 },
+    Tile { side: 128, depth: 16, warp: (64, 32), stages: 3, resident: 1 },
 ];
 const TILES_F32: [Tile; 3] = [
-    Tile { side: 32, depth: 8, warp: (16, 32), stages: 3, registers: 88 },
-    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, registers: 128 },
-    Tile { side: 128, depth: 16, warp: (32, 64), stages: 4, registers: 224 },
+    Tile { side: 32, depth: 8, warp: (16, 32), stages: 3, resident: 8 },
+    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, resident: 4 },
+    Tile { side: 128, depth: 16, warp: (32, 64), stages: 4, resident: 1 },
 ];
 
 impl Tile {
@@ -241,7 +241,8 @@ impl Tile {
             ("OPERAND_BYTES", operand),
             ("ELEMENT", element),
             ("PROMOTE", PROMOTE),
-            ("REGISTERS", self.registers),
+            ("RESIDENT", self.resident),
+            ("REGISTERS", registers(self.resident, 32 * self.warps())),
         ];
         let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
         Configuration {
@@ -314,7 +315,7 @@ fn work(
     let rows = f64::from(split.slab_rows);
     Ok(Work {
         ctas: tiles * u64::from(split.slabs),
-        registers: tile.registers,
+        registers: registers(tile.resident, 32 * tile.warps()),
         multiply: rows * multiply,
         feed: rows * (read + write),
     })
