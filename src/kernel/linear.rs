@@ -94,7 +94,7 @@ impl Epilogue {
         store.chain([Epilogue::Add]).chain(Elementwise::ALL.into_iter().map(Epilogue::Tangent))
     }
     /// The fragment and the activation.
-    fn parts(self) -> (&'static str, Elementwise) {
+    pub(super) fn parts(self) -> (&'static str, Elementwise) {
         match self {
             Epilogue::Store(act) => ("store", act),
             Epilogue::Add => ("add", Elementwise::Identity),

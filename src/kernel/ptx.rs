@@ -1,11 +1,20 @@
 //! The PTX kernels and their fragments: the files of `kernels/`.
 
 use super::registry::Kernel;
-use super::{gram, linear};
+use super::{gram, linear, probe};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
-pub static KERNELS: &[&Kernel] =
-    &[&gram::CENTRE_F64, &gram::CENTRE_F32, &gram::GRAM_F64, &gram::GRAM_F32, &gram::FOLD, &linear::LINEAR];
+pub static KERNELS: &[&Kernel] = &[
+    &gram::CENTRE_F64,
+    &gram::CENTRE_F32,
+    &gram::GRAM_F64,
+    &gram::GRAM_F32,
+    &gram::FOLD,
+    &linear::LINEAR,
+    &probe::PEAK_F64,
+    &probe::PEAK_F32,
+    &probe::ROUNDING,
+];
 
 macro_rules! fragments {
     ($($name:literal,)*) => {

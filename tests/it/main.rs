@@ -1,7 +1,9 @@
 //! One binary for all integration tests, a module a promise.
 
 mod ablation;
+mod backends;
 mod bad_input;
+mod bench;
 mod capture;
 mod cli;
 mod closed_forms;
@@ -13,8 +15,11 @@ mod eval;
 mod fuzz;
 mod identities;
 mod jvp;
+mod kernels;
 mod naive;
 mod nothing_to_find;
 mod oracle;
 mod paper;
+mod ptxas;
 mod reference_checks;
+mod shaders;

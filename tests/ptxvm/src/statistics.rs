@@ -67,6 +67,18 @@ impl Statistics {
     }
 }
 
+impl std::ops::AddAssign for Statistics {
+    fn add_assign(&mut self, more: Self) {
+        self.instructions += more.instructions;
+        self.classes.iter_mut().zip(more.classes).for_each(|(a, b)| *a += b);
+        self.bank_conflicts += more.bank_conflicts;
+        self.sectors += more.sectors;
+        self.sectors_least += more.sectors_least;
+        self.matrix_products += more.matrix_products;
+        self.barriers += more.barriers;
+    }
+}
+
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
