@@ -246,7 +246,8 @@ impl Opened {
 /// Runs `mechgraph ablate`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device(DType::F64)?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F64, &progress)?;
     let run = Opened::new(&args.run, |default| args.common.dtype(&device, default))?;
     check_free(&run.dir.file(args.file_name()), args.common.force)?;
     let model = &run.model.model;
@@ -257,7 +258,6 @@ pub fn run(args: Args) -> Result<()> {
     let spec = args.data.or_split(path, "test");
     let set = args.data.load(&spec, model)?;
     let fingerprint = fingerprint(&args, &run, (&spec, &set), device.backend());
-    let progress = args.common.progress();
     let runner = args.common.runner(&device, &progress)?;
     let (bench, protocol) = (Bench::new(model, set, &runner)?, args.protocol()?);
     let (kind, (base, curves)) = match args.kind {

@@ -47,13 +47,13 @@ impl Args {
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
     let spec = args.data.or_split(&args.model, "train");
-    let device = args.common.device(DType::F32)?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F32, &progress)?;
     let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
     let count = loaded.model.layers();
     let layers = args.layers.as_ref().map_or_else(|| Ok((0..count).collect()), |l| l.resolve("--layers", count))?;
     let places = loaded.model.places("--sites", &args.sites, &layers)?;
     let set = args.data.load(&spec, &loaded.model)?;
-    let progress = args.common.progress();
     let runner = args.common.runner(&device, &progress)?;
     capture(&loaded.model, &set, &places, &runner, &args.out, &metadata("capture", &loaded, &set))
 }

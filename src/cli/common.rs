@@ -145,12 +145,12 @@ pub enum Lines {
 }
 
 impl Common {
-    /// Opens the device of `--backend`, `--driver`, `--adapter` and `--threads`, and says on stderr what
-    /// `auto` passed over and why. `default` is the type that the command computes in without `--dtype`.
-    pub fn device(&self, default: DType) -> Result<Device> {
+    /// Opens the device of `--backend`, `--driver`, `--adapter` and `--threads`, and says what `auto`
+    /// passed over and why. `default` is the type that the command computes in without `--dtype`.
+    pub fn device(&self, default: DType, progress: &Progress) -> Result<Device> {
         let (device, passed_over) = Device::open(&self.request(default))?;
-        if !passed_over.is_empty() && !self.quiet {
-            eprintln!("auto picks {} ({})", device.backend(), passed_over.join("; "));
+        if !passed_over.is_empty() {
+            progress.note(&format!("auto picks {}; {}", device.backend(), passed_over.join("; ")));
         }
         Ok(device)
     }
@@ -403,13 +403,14 @@ mod tests {
     #[test]
     fn the_device_and_dtype_follow_the_flags() {
         let common = |flags: &str| lib_args(&format!("--data D {flags}")).unwrap().common;
-        let cpu = common("--threads 1 --backend cpu").device(DType::F64).unwrap();
+        let quiet = Progress::new(Mode::Quiet);
+        let cpu = common("--threads 1 --backend cpu").device(DType::F64, &quiet).unwrap();
         assert_eq!(cpu.lanes(), 1);
         assert_eq!(common("").dtype(&cpu, DType::F64).unwrap(), DType::F64);
         assert_eq!(common("--dtype f32").dtype(&cpu, DType::F64).unwrap(), DType::F32);
         let error = common("--dtype bf16").dtype(&cpu, DType::F64).unwrap_err().to_string();
         assert!(error.contains("bf16") && error.contains("the cpu backend computes in f64 or f32"), "{error}");
-        let interpreter = common("--backend cuda --driver interpreter --threads 2").device(DType::F64).unwrap();
+        let interpreter = common("--backend cuda --driver interpreter --threads 2").device(DType::F64, &quiet).unwrap();
         assert_eq!((interpreter.backend(), interpreter.lanes()), ("cuda", 2));
         assert_eq!(common("--max-memory 2K").memory_limit(&cpu).unwrap(), 2048);
     }

@@ -34,11 +34,11 @@ impl Args {
 /// Runs `mechgraph eval`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device(DType::F32)?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F32, &progress)?;
     let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
     let set = args.data.load(&args.data.or_split(&args.model, "test"), &loaded.model)?;
     let (name, sha256) = (set.name.clone(), set.sha256.clone());
-    let progress = args.common.progress();
     let score = evaluate(&loaded.model, set, &args.common.runner(&device, &progress)?)?;
     if args.json {
         return print_json(&json!({

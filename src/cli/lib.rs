@@ -343,7 +343,8 @@ fn kind(layer: &str) -> &str {
 /// Runs `mechgraph lib`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device(DType::F64)?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F64, &progress)?;
     let dtype = args.common.dtype(&device, DType::F64)?;
     let loaded = Model::load(&args.model, dtype)?;
     let spec = args.data.or_split(&args.model, "train");
@@ -352,7 +353,6 @@ pub fn run(args: Args) -> Result<()> {
     let options = args.options(&loaded.model)?;
     let manifest = args.manifest(&loaded, (&spec, &set), gram_set.as_ref(), dtype, &device);
     let problem = Problem { model: &loaded.model, data: &set, gram_data: gram_set.as_ref(), options: &options };
-    let progress = args.common.progress();
     let runner = args.common.runner(&device, &progress)?;
     basis::check(problem, &runner)?;
     let dir = RunDir::create(&args.out, args.common.force, &manifest)?;

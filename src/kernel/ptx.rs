@@ -35,6 +35,7 @@ fragments! {
     "act_tanh",
     "along_begin",
     "along_copy",
+    "centre",
     "exp",
     "gram_begin",
     "gram_copy",

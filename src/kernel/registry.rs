@@ -74,7 +74,7 @@ impl Kernel {
 
 /// All kernels: PTX first, then WGSL.
 pub fn all() -> impl Iterator<Item = &'static Kernel> {
-    ptx::KERNELS.iter().copied().chain(wgsl::KERNELS)
+    ptx::KERNELS.iter().chain(wgsl::KERNELS).copied()
 }
 
 /// The kernel of that name.

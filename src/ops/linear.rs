@@ -55,14 +55,14 @@ pub struct Args {
     pub transpose: bool,
     /// `[1, d_out]`
     pub bias: Option<Matrix>,
-    /// Applied elementwise last; not together with `accumulate`
+    /// Elementwise, applied last; not together with `accumulate`
     pub act: Option<Activation>,
     /// `[n, d_out]`: receives x W + b before the activation; with `tangent` `[n / 16, d_out]`, z_0 alone
     pub pre: Option<View>,
     /// `[n, d_out]`
     pub y: View,
     pub accumulate: bool,
-    /// Only with an elementwise activation (or none), not together with `accumulate`
+    /// Not together with `accumulate`
     pub tangent: bool,
 }
 
@@ -81,7 +81,7 @@ impl Args {
             && self.pre.is_none_or(|p| (p.rows * if self.tangent { TANGENT_ROWS } else { 1 }, p.cols) == (self.y.rows, d_out))
             && !(self.accumulate && (self.act.is_some() || self.pre.is_some() || self.tangent))
             && !(self.tangent && !self.x.rows.is_multiple_of(TANGENT_ROWS))
-            && !(self.tangent && self.act.is_some_and(|act| !act.is_elementwise()));
+            && self.act.is_none_or(Activation::is_elementwise);
         if ok {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! One binary for all integration tests, a module a promise.
 
 mod ablation;
+mod backends;
 mod bad_input;
 mod bench;
 mod capture;
@@ -21,3 +22,4 @@ mod oracle;
 mod paper;
 mod ptxas;
 mod reference_checks;
+mod shaders;

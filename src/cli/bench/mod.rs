@@ -129,27 +129,28 @@ fn bound(dtype: DType) -> f64 {
 /// Runs `mechgraph bench`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device(DType::F32)?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F32, &progress)?;
     if args.probe {
         let Device::Cuda { cuda, .. } = &device else {
             return Err(Error::flag("--probe", device.backend(), "--backend cuda beside it"));
         };
-        let probe = Probe::new(cuda, &args.common.progress())?;
+        let probe = Probe::new(cuda, &progress)?;
         return args.publish(&probe, probe.text());
     }
-    let report = report(&args, &device)?;
+    let report = report(&args, &device, &progress)?;
     args.publish(&report, report.table())
 }
 
 /// Measures all that is asked for.
-fn report(args: &Args, device: &Device) -> Result<Report> {
-    let (seed, repeats, progress) = (args.common.seed, args.repeats.get(), args.common.progress());
+fn report(args: &Args, device: &Device, progress: &Progress) -> Result<Report> {
+    let (seed, repeats) = (args.common.seed, args.repeats.get());
     match device {
         Device::Cpu(cpu) => {
             let works = args.works(|_| &[DType::F32, DType::F64], cpu::shapes)?;
             fits(args, &works, cpu.free_memory()?, |work| cpu::memory(work, cpu.threads()))?;
             let mut ceilings = cpu::ceilings(cpu, &dtypes(&works), repeats);
-            let rows = rows(&progress, &works, |work| match work.dtype {
+            let rows = rows(progress, &works, |work| match work.dtype {
                 DType::F32 => cpu::row::<f32>(cpu, work, seed, repeats),
                 DType::F64 => cpu::row::<f64>(cpu, work, seed, repeats),
             })?;
@@ -161,7 +162,7 @@ fn report(args: &Args, device: &Device) -> Result<Report> {
             let works = args.works(cuda::dtypes, shapes)?;
             fits(args, &works, host.free_memory()?, cuda::host_memory)?;
             let mut ceilings = cuda::ceilings(cuda, &dtypes(&works), repeats)?;
-            let rows = rows(&progress, &works, |work| match work.dtype {
+            let rows = rows(progress, &works, |work| match work.dtype {
                 DType::F32 => cuda::row::<f32>(cuda, host, work, seed, repeats),
                 DType::F64 => cuda::row::<f64>(cuda, host, work, seed, repeats),
             })?;

@@ -77,6 +77,8 @@ struct State {
     pinned: BTreeMap<u64, Vec<u8>>,
     next_pinned: u64,
     statistics: Statistics,
+    /// The fault that ended the device: as on a GPU, every later call fails with it.
+    lost: Option<Failure>,
 }
 
 impl std::fmt::Debug for Interpreter {
@@ -106,6 +108,7 @@ impl Interpreter {
                 pinned: BTreeMap::new(),
                 next_pinned: 1 << 40,
                 statistics: Statistics::default(),
+                lost: None,
             }),
         }
     }
@@ -134,6 +137,7 @@ impl Interpreter {
     }
     pub fn alloc(&self, bytes: u64) -> Result<u64> {
         let mut state = self.state();
+        state.alive()?;
         state.machine.alloc(bytes.max(1)).map_err(|e| failure("alloc", e.to_string()))
     }
     pub fn free(&self, address: u64) -> Result<()> {
@@ -319,7 +323,11 @@ impl State {
         }
         Ok(())
     }
+    fn alive(&self) -> Result<()> {
+        self.lost.clone().map_or(Ok(()), Err)
+    }
     fn push(&mut self, stream: Stream, work: Work) -> Result<()> {
+        self.alive()?;
         let late = self.late;
         let queue = self.queue(stream.0)?;
         if let Some(capture) = &mut queue.capture {
@@ -334,6 +342,7 @@ impl State {
     }
     /// Does all work of a stream.
     fn drain(&mut self, stream: u64) -> Result<()> {
+        self.alive()?;
         while let Some(work) = self.queue(stream)?.work.pop_front() {
             self.run(&work)?;
         }
@@ -371,8 +380,11 @@ impl State {
             Work::Launch { kernel, shape, params } => {
                 let launch = Launch { grid: shape.grid, block: shape.block, dynamic_shared: shape.shared, params };
                 let fault = |f: ptxvm::Fault| Failure { call: "launch", code: "the kernel faults".into(), log: f.to_string() };
-                self.statistics += self.machine.launch(kernel, &launch).map_err(fault)?;
-                Ok(())
+                match self.machine.launch(kernel, &launch).map_err(fault) {
+                    Ok(statistics) => self.statistics += statistics,
+                    Err(fault) => self.lost = Some(fault),
+                }
+                self.alive()
             }
             Work::Record(event) => {
                 self.marks(*event)?.passed += 1;

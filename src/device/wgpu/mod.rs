@@ -1,0 +1,141 @@
+//! The wgpu backend's device: an open adapter, its buffers, its compiled pipelines and its queue.
+//!
+//! Every call blocks until it is done or queued, and every failure that wgpu reports (a refused
+//! shader, memory that ran out, a lost device) becomes an [`Error`] of the call that met it. Nothing
+//! here knows an operation: [`crate::ops`] says what to launch, [`crate::kernel`] with what text.
+
+mod adapters;
+mod buffer;
+mod launch;
+mod pipeline;
+mod probe;
+mod report;
+mod weights;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use ::wgpu::{Device, Features, Limits, Queue};
+
+pub use adapters::{Adapter, Kind, KnownFault};
+pub use buffer::{View, WgpuBuffer};
+pub use launch::{Binding, Launch, Recorded, grid};
+pub use pipeline::Pipeline;
+pub use probe::Exactness;
+
+use crate::device::Tensor;
+use crate::error::{Error, Result};
+use crate::kernel::wgsl;
+use report::Failure;
+
+/// How a device is opened; the default is what runs use. `doctor` and the tests change it.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The most bytes of one binding, where less than the adapter's own limit is wanted.
+    pub largest_binding: Option<u64>,
+    /// The most workgroups along an axis, where less than the adapter's own limit is wanted.
+    pub largest_grid: Option<u32>,
+    /// Whether parameters travel as immediates where the adapter has them.
+    pub immediates: bool,
+    /// Whether shaders keep the bounds checks that wgpu adds to them.
+    pub runtime_checks: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { largest_binding: None, largest_grid: None, immediates: true, runtime_checks: false }
+    }
+}
+
+/// An open adapter.
+#[derive(Debug)]
+pub struct Wgpu {
+    device: Device,
+    queue: Queue,
+    adapter: Adapter,
+    limits: Limits,
+    options: Options,
+    exactness: Exactness,
+    failure: Failure,
+    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    /// Weights by the address of their host copy.
+    tensors: Mutex<HashMap<usize, (Tensor, WgpuBuffer)>>,
+    /// Bound where a shader declares an output that a launch does not ask for.
+    spare: ::wgpu::Buffer,
+    /// The same for inputs.
+    spare_input: ::wgpu::Buffer,
+}
+
+impl Wgpu {
+    /// Opens an adapter: the best hardware adapter, or the best of those whose name holds `name`,
+    /// whatever its case, software ones too.
+    pub fn open(name: Option<&str>) -> Result<Self> {
+        Self::open_with(name, Options::default())
+    }
+
+    /// [`Wgpu::open`] with other options than the usual.
+    pub fn open_with(name: Option<&str>, options: Options) -> Result<Self> {
+        let (raw, adapter) = adapters::find(name)?;
+        let mut limits = raw.limits();
+        if let Some(bytes) = options.largest_binding {
+            limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);
+        }
+        let wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY;
+        let descriptor = ::wgpu::DeviceDescriptor {
+            label: Some("mechgraph"),
+            required_features: raw.features() & wanted,
+            required_limits: limits.clone(),
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(raw.request_device(&descriptor)).map_err(|e| Error::Driver {
+            device: adapter.name.clone(),
+            action: "opening the adapter".into(),
+            found: report::one_line(&e.to_string()),
+        })?;
+        let failure = Failure::watch(&device);
+        let [spare, spare_input] = ["spare output", "spare input"].map(|label| {
+            let (size, usage) = (buffer::SPARE_BYTES, ::wgpu::BufferUsages::STORAGE);
+            device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+        });
+        let (pipelines, tensors) = (Mutex::default(), Mutex::default());
+        let exactness = Exactness::default();
+        let mut this =
+            Self { device, queue, adapter, limits, options, exactness, failure, pipelines, tensors, spare, spare_input };
+        this.exactness = probe::run(&this)?;
+        Ok(this)
+    }
+
+    /// Every adapter of this machine, the one that [`Wgpu::open`] would take first.
+    pub fn adapters() -> Vec<Adapter> {
+        adapters::list().into_iter().map(|(_, adapter)| adapter).collect()
+    }
+    /// What is known about the adapter.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+    /// One line for people: the adapter, its driver, and how exact its arithmetic is.
+    pub fn describe(&self) -> String {
+        format!("{}; {}", self.adapter, self.exactness)
+    }
+    /// Which error-free transformations the adapter keeps exact.
+    pub fn exactness(&self) -> Exactness {
+        self.exactness
+    }
+    /// The adapter's limits, as far as this device may use them.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+    /// What kernels may count on.
+    pub fn kernel_limits(&self) -> wgsl::Limits {
+        let immediates = self.options.immediates && self.device.features().contains(Features::IMMEDIATES);
+        wgsl::Limits {
+            invocations: self.limits.max_compute_invocations_per_workgroup,
+            workgroup_memory: self.limits.max_compute_workgroup_storage_size,
+            immediates: if immediates { self.limits.max_immediate_size } else { 0 },
+        }
+    }
+    /// Waits until everything that was submitted has run.
+    pub fn wait(&self) -> Result<()> {
+        self.poll("waiting for the device")
+    }
+}

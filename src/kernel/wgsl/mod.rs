@@ -1,0 +1,165 @@
+//! The WGSL kernels, their fragments, and what all of them share: how parameters reach them and which
+//! of their constants are set when a pipeline is made.
+
+pub mod gram;
+pub mod linear;
+pub mod probe;
+
+use super::registry::{Configuration, Kernel};
+use super::template::Value;
+use super::tuning;
+
+/// Every WGSL kernel, in the order of `mechgraph kernels --list`.
+pub static KERNELS: &[&Kernel] = &[&gram::CENTRE, &gram::CENTRE_FOLD, &gram::GRAM, &linear::LINEAR, &probe::PROBE];
+
+/// What an adapter offers to a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most invocations of a workgroup.
+    pub invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Bytes of parameters that can travel as immediates; 0 without them.
+    pub immediates: u32,
+}
+
+impl Limits {
+    /// What every implementation of WebGPU offers.
+    pub const BASELINE: Limits = Limits { invocations: 256, workgroup_memory: 16 << 10, immediates: 0 };
+
+    /// As a device of `tuning`. WebGPU does not say how many multiprocessors there are: 32 are assumed,
+    /// those of a middling GPU.
+    fn assumed(&self) -> tuning::Limits {
+        tuning::Limits { capability: (0, 0), multiprocessors: 32, shared_per_block: self.workgroup_memory }
+    }
+
+    /// How a parameter block of `bytes` bytes travels.
+    pub fn transport(&self, bytes: usize) -> Transport {
+        if bytes <= self.immediates as usize { Transport::Immediates } else { Transport::Uniform }
+    }
+}
+
+/// How the parameter block reaches a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In a uniform buffer at binding 0.
+    Uniform,
+    /// In the command stream, where the adapter can.
+    Immediates,
+}
+
+impl Transport {
+    pub const ALL: [Transport; 2] = [Transport::Uniform, Transport::Immediates];
+    /// The word in file and configuration names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Uniform => "uniform",
+            Transport::Immediates => "immediates",
+        }
+    }
+}
+
+/// The prefix of a configuration's constants that the text declares as `override`: they get their
+/// values when the pipeline is made.
+pub const OVERRIDE: &str = "override.";
+
+/// The pipeline-overridable constants of a configuration.
+pub fn overrides(configuration: &Configuration) -> Vec<(&str, f64)> {
+    let all = configuration.constants.iter();
+    all.filter_map(|(name, value)| match value {
+        Value::Int(n) => Some((name.strip_prefix(OVERRIDE)?, *n as f64)),
+        Value::Word(_) => None,
+    })
+    .collect()
+}
+
+macro_rules! fragments {
+    ($($file:literal)*) => { &[$(($file, include_str!(concat!("../../../shaders/", $file)))),*] };
+}
+
+/// The included files, by their path from `shaders/`.
+pub static FRAGMENTS: &[(&str, &str)] = fragments! {
+    "frag/act_gelu.wgsl"
+    "frag/act_gelu_new.wgsl"
+    "frag/act_identity.wgsl"
+    "frag/act_relu.wgsl"
+    "frag/act_sigmoid.wgsl"
+    "frag/act_silu.wgsl"
+    "frag/act_tanh.wgsl"
+    "frag/exp_below.wgsl"
+    "frag/linear_add.wgsl"
+    "frag/linear_columns.wgsl"
+    "frag/linear_rows.wgsl"
+    "frag/linear_store.wgsl"
+    "frag/linear_tangent.wgsl"
+    "frag/logistic.wgsl"
+    "frag/params_immediates.wgsl"
+    "frag/params_uniform.wgsl"
+    "frag/quad_v1.wgsl"
+    "frag/quad_v4.wgsl"
+    "frag/two_product_fma.wgsl"
+    "frag/two_product_split.wgsl"
+    "frag/two_sum.wgsl"
+};
+
+/// The text of an included fragment.
+pub fn fragment(file: &str) -> Option<&'static str> {
+    FRAGMENTS.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
+}
+
+/// Why a configuration is not the one asked for, where one of its words differs.
+fn same(configuration: &Configuration, word: &str, wanted: &str, what: &str) -> std::result::Result<(), String> {
+    match configuration.constants.get_word(word) {
+        Some(found) if found != wanted => Err(format!("another {what}, {wanted} is asked for")),
+        _ => Ok(()),
+    }
+}
+
+/// Why an adapter cannot run a configuration's workgroups; their memory is the choice's to judge.
+fn fits(configuration: &Configuration, limits: &Limits) -> std::result::Result<(), String> {
+    let (asked, most) = (configuration.threads, limits.invocations);
+    if asked <= most { Ok(()) } else { Err(format!("{asked} invocations, the adapter runs at most {most}")) }
+}
+
+/// The constants that the width of loads sets: `v4` reads rows in whole quads.
+fn vector(constants: super::Constants, quads: bool) -> super::Constants {
+    let (word, element) = if quads { ("v4", "vec4<f32>") } else { ("v1", "f32") };
+    constants.word("VECTOR", word).word("ELEMENT", element)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::registry;
+
+    #[test]
+    fn files_and_registry_agree() {
+        let names = |folder: &str| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders").join(folder);
+            let entries = std::fs::read_dir(path).unwrap().map(|e| e.unwrap());
+            let files = entries.filter(|e| e.file_type().unwrap().is_file()).map(|e| e.file_name().into_string().unwrap());
+            files.collect::<std::collections::BTreeSet<_>>()
+        };
+        let kernels = KERNELS.iter().map(|k| format!("{}.wgsl", k.name)).collect();
+        assert_eq!(names(""), kernels);
+        let fragments = FRAGMENTS.iter().map(|(name, _)| name.strip_prefix("frag/").unwrap().to_string()).collect();
+        assert_eq!(names("frag"), fragments);
+    }
+
+    #[test]
+    fn every_configuration_expands_and_fits_the_baseline() {
+        for kernel in KERNELS {
+            let all = (kernel.configurations)();
+            let names: std::collections::BTreeSet<&str> = all.iter().map(|c| c.name.as_str()).collect();
+            assert_eq!(names.len(), all.len(), "{}", kernel.name);
+            for configuration in &all {
+                let text = kernel.expand(configuration).unwrap();
+                assert!(!["{{", "@for", "@include", "@}"].iter().any(|rest| text.contains(rest)), "{}", configuration.name);
+                assert!(text.contains(&format!("fn {}(", kernel.name)));
+                assert!(configuration.threads <= Limits::BASELINE.invocations, "{}", configuration.name);
+                assert!(configuration.shared <= Limits::BASELINE.workgroup_memory, "{}", configuration.name);
+            }
+            assert!(std::ptr::eq(registry::find(kernel.name).unwrap(), *kernel));
+        }
+    }
+}
