@@ -18,6 +18,9 @@ pub use placement::{Placed, Placement};
 pub use program::{Builder, Program};
 pub use real::{DType, Real};
 pub use tensor::Tensor;
+pub use wgpu::Wgpu;
+
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -28,6 +31,7 @@ use crate::error::{Error, Result};
 pub enum Device {
     Cpu(Cpu),
     Cuda { cuda: Cuda, host: Cpu, placement: Placement },
+    Wgpu { wgpu: Arc<Wgpu>, host: Cpu, placement: Placement },
 }
 
 /// What `--backend` asks for.
@@ -57,15 +61,29 @@ impl Device {
     /// Opens a device, and says for `auto` why each that comes before it was passed over.
     pub fn open(request: &Request) -> Result<(Self, Vec<String>)> {
         let host = || Cpu::new(request.threads);
-        let cuda = || Ok(Device::Cuda { cuda: Cuda::open(request.driver)?, host: host()?, placement: Placement::default() });
+        let placement = Placement::default;
+        let cuda = || Ok(Device::Cuda { cuda: Cuda::open(request.driver)?, host: host()?, placement: placement() });
+        let wgpu = || {
+            let wgpu = Arc::new(Wgpu::open(request.adapter.as_deref())?);
+            Ok(Device::Wgpu { wgpu, host: host()?, placement: placement() })
+        };
         match request.choice {
             Choice::Cpu => Ok((Device::Cpu(host()?), vec![])),
             Choice::Cuda => Ok((cuda()?, vec![])),
-            Choice::Wgpu => Err(absent("wgpu")),
-            Choice::Auto => match cuda() {
-                Ok(device) => Ok((device, vec![])),
-                Err(e) => Ok((Device::Cpu(host()?), vec![e.to_string()])),
-            },
+            Choice::Wgpu => Ok((wgpu()?, vec![])),
+            Choice::Auto => {
+                let mut passed_over = Vec::new();
+                let mut note = |e: Error| passed_over.push(e.to_string());
+                if let Some(device) = cuda().map_err(&mut note).ok() {
+                    return Ok((device, passed_over));
+                }
+                if request.double {
+                    note(no_double());
+                } else if let Some(device) = wgpu().map_err(&mut note).ok() {
+                    return Ok((device, passed_over));
+                }
+                Ok((Device::Cpu(host()?), passed_over))
+            }
         }
     }
     /// The backend's name, as on the command line.
@@ -73,6 +91,7 @@ impl Device {
         match self {
             Device::Cpu(_) => "cpu",
             Device::Cuda { .. } => "cuda",
+            Device::Wgpu { .. } => "wgpu",
         }
     }
     /// One line for people: what the device is.
@@ -80,12 +99,13 @@ impl Device {
         match self {
             Device::Cpu(cpu) => cpu.describe(),
             Device::Cuda { cuda, .. } => cuda.describe(),
+            Device::Wgpu { wgpu, .. } => wgpu.describe(),
         }
     }
     /// The CPU, or the one beside a GPU.
     pub fn host(&self) -> &Cpu {
         match self {
-            Device::Cpu(host) | Device::Cuda { host, .. } => host,
+            Device::Cpu(host) | Device::Cuda { host, .. } | Device::Wgpu { host, .. } => host,
         }
     }
     /// Work items that run side by side.
@@ -96,28 +116,34 @@ impl Device {
     pub fn free_memory(&self) -> Result<u64> {
         cpu::free_memory()
     }
-    /// Bytes of the device's own memory that are free now; `None` where it is the host's.
+    /// Bytes of the device's own memory that are free now; `None` where it is the host's, and on wgpu,
+    /// which does not tell.
     pub fn free_device_memory(&self) -> Result<Option<u64>> {
         match self {
-            Device::Cpu(_) => Ok(None),
+            Device::Cpu(_) | Device::Wgpu { .. } => Ok(None),
             Device::Cuda { cuda, .. } => cuda.free_memory().map(Some),
         }
     }
     /// Refuses a type that the device does not compute in.
     pub fn check_dtype(&self, dtype: DType) -> Result<()> {
         match (self, dtype) {
-            (Device::Cpu(_) | Device::Cuda { .. }, DType::F32 | DType::F64) => Ok(()),
+            (Device::Cpu(_) | Device::Cuda { .. }, DType::F32 | DType::F64) | (Device::Wgpu { .. }, DType::F32) => Ok(()),
+            (Device::Wgpu { .. }, DType::F64) => Err(no_double()),
         }
     }
     /// Which operations ran on the device and which on the host so far; `None` on the CPU.
     pub fn placed(&self) -> Option<Placed> {
         match self {
             Device::Cpu(_) => None,
-            Device::Cuda { placement, .. } => Some(placement.placed()),
+            Device::Cuda { placement, .. } | Device::Wgpu { placement, .. } => Some(placement.placed()),
         }
     }
 }
 
-fn absent(backend: &'static str) -> Error {
-    Error::Backend { backend, found: "a build without this backend".into(), expected: "--backend cpu or auto".into() }
+fn no_double() -> Error {
+    Error::Backend {
+        backend: "wgpu",
+        found: "--dtype f64, which WGSL lacks".into(),
+        expected: "--dtype f32, or --backend cpu or cuda".into(),
+    }
 }

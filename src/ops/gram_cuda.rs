@@ -41,8 +41,11 @@ pub(super) fn footprint(a: &Args, cuda: &Cuda, dtype: DType) -> Option<(Vec<View
     Some((vec![a.x, a.mean, a.m2], centred_bytes(&a.x, dtype) + partial_bytes(&plan)))
 }
 
-/// Binds a launch that has a footprint.
-pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Bound<Call>> {
+/// Resolves a launch; `None` where there is no kernel for it.
+pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
+    if footprint(a, m.cuda(), m.dtype()).is_none() {
+        return Ok(None);
+    }
     let (cuda, dtype, View { rows, cols, stride, .. }) = (m.cuda(), m.dtype(), a.x);
     let (centred, centred_stride) = (m.scratch(), centred_stride(cols, dtype) as u32);
     let partials = centred + centred_bytes(&a.x, dtype);
@@ -59,7 +62,7 @@ pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Bound<Call>> {
     let first = cuda.call(centring.kernel, &centring.configuration, centring.grid, &params)?;
     let plan = plan(cuda, dtype, rows, cols, true)?;
     let [tiles, fold] = products(cuda, &plan, (centred, centred_stride), partials, m.view(&a.m2), false)?;
-    Ok(Bound { calls: vec![first, tiles, fold], reads: vec![a.x], writes: vec![a.mean, a.m2] })
+    Ok(Some(Bound { calls: vec![first, tiles, fold], reads: vec![a.x], writes: vec![a.mean, a.m2] }))
 }
 
 /// The same for [`AddArgs`]; there is no kernel for `x x'`.
@@ -71,13 +74,16 @@ pub(super) fn add_footprint(a: &AddArgs, cuda: &Cuda, dtype: DType) -> Option<(V
     Some((vec![a.x, a.out], partial_bytes(&plan)))
 }
 
-/// Binds a launch that has a footprint.
-pub(super) fn add_bind(a: &AddArgs, m: &CudaArena) -> Result<Bound<Call>> {
+/// Resolves a launch; `None` where there is no kernel for it.
+pub(super) fn add_bind(a: &AddArgs, m: &CudaArena) -> Result<Option<Bound<Call>>> {
+    if add_footprint(a, m.cuda(), m.dtype()).is_none() {
+        return Ok(None);
+    }
     let (cuda, dtype, x, stride) = (m.cuda(), m.dtype(), m.view(&a.x), a.x.stride);
     let aligned = x.is_multiple_of(16) && (stride * dtype.bytes()).is_multiple_of(16);
     let plan = plan(cuda, dtype, a.x.rows, a.x.cols, aligned)?;
     let calls = products(cuda, &plan, (x, stride as u32), m.scratch(), m.view(&a.out), true)?;
-    Ok(Bound { calls: calls.into(), reads: vec![a.x, a.out], writes: vec![a.out] })
+    Ok(Some(Bound { calls: calls.into(), reads: vec![a.x, a.out], writes: vec![a.out] }))
 }
 
 /// The partial tiles of `x'x`, and their fold into `out` `[cols, cols]`.

@@ -22,29 +22,31 @@ pub fn elementwise(act: Activation) -> Option<Elementwise> {
     })
 }
 
-/// What becomes of `x W + b`; `None` where no kernel does it.
-pub fn epilogue(a: &Args) -> Option<Epilogue> {
-    let act = a.act.map_or(Some(Elementwise::Identity), elementwise)?;
-    Some(match (a.accumulate, a.tangent) {
+/// What becomes of `x W + b` in a launch that passes its check.
+pub fn epilogue(a: &Args) -> Epilogue {
+    let act = a.act.and_then(elementwise).unwrap_or(Elementwise::Identity);
+    match (a.accumulate, a.tangent) {
         (true, _) => Epilogue::Add,
         (false, true) => Epilogue::Tangent(act),
         (false, false) => Epilogue::Store(act),
-    })
+    }
 }
 
 /// The views that the kernel touches; `None` where there is no kernel.
 pub(super) fn footprint(a: &Args, dtype: DType) -> Option<Vec<View>> {
     let most = |v: &View| v.rows.max(v.cols).max(v.stride) < 1 << 30;
     let empty = a.x.rows == 0 || a.x.cols == 0 || a.y.cols == 0;
-    if dtype != DType::F32 || epilogue(a).is_none() || empty || !(most(&a.x) && most(&a.y)) {
+    if dtype != DType::F32 || a.check().is_err() || empty || !(most(&a.x) && most(&a.y)) {
         return None;
     }
     Some([a.x, a.y].into_iter().chain(a.pre).collect())
 }
 
-/// Binds a launch that has a footprint.
-pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Bound<Call>> {
-    a.check()?;
+/// Resolves a launch; `None` where there is no kernel for it.
+pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
+    if footprint(a, m.dtype()).is_none() {
+        return Ok(None);
+    }
     let cuda = m.cuda();
     let at = |matrix: &Matrix| {
         let offset = (matrix.row * matrix.tensor.cols + matrix.col) * m.dtype().bytes();
@@ -62,7 +64,7 @@ pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Bound<Call>> {
         k: a.x.cols as u32,
         m: a.y.cols as u32,
         transpose: a.transpose,
-        epilogue: epilogue(a).unwrap_or(Epilogue::Add),
+        epilogue: epilogue(a),
         aligned,
     };
     let plan = choose(&shape, &cuda.limits())?;
@@ -84,5 +86,5 @@ pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Bound<Call>> {
     let launch = &plan.launch;
     let calls = vec![cuda.call(launch.kernel, &launch.configuration, launch.grid, &params)?];
     let reads = [a.x].into_iter().chain(a.accumulate.then_some(a.y)).collect();
-    Ok(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect() })
+    Ok(Some(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect() }))
 }

@@ -112,12 +112,13 @@ fn bound(dtype: DType) -> f64 {
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
     let (seed, repeats) = (args.common.seed, args.repeats.get());
-    let report = match args.common.device(DType::F32)? {
+    let progress = args.common.progress();
+    let report = match args.common.device(DType::F32, &progress)? {
         Device::Cpu(cpu) => {
             let works = args.works(|_| &[DType::F32, DType::F64], cpu::shapes)?;
             fits(&args, &works, cpu.free_memory()?, |work| cpu::memory(work, cpu.threads()))?;
             let mut ceilings = cpu::ceilings(&cpu, &dtypes(&works), repeats);
-            let rows = rows(&args.common.progress(), &works, |work| match work.dtype {
+            let rows = rows(&progress, &works, |work| match work.dtype {
                 DType::F32 => cpu::row::<f32>(&cpu, work, seed, repeats),
                 DType::F64 => cpu::row::<f64>(&cpu, work, seed, repeats),
             })?;
@@ -128,7 +129,7 @@ pub fn run(args: Args) -> Result<()> {
             let works = args.works(cuda::dtypes, if cuda.is_interpreter() { cuda::interpreter_shapes } else { cuda::shapes })?;
             fits(&args, &works, host.free_memory()?, cuda::host_memory)?;
             let mut ceilings = cuda::ceilings(&cuda, &dtypes(&works), repeats)?;
-            let rows = rows(&args.common.progress(), &works, |work| match work.dtype {
+            let rows = rows(&progress, &works, |work| match work.dtype {
                 DType::F32 => cuda::row::<f32>(&cuda, &host, work, seed, repeats),
                 DType::F64 => cuda::row::<f64>(&cuda, &host, work, seed, repeats),
             })?;
@@ -136,6 +137,10 @@ pub fn run(args: Args) -> Result<()> {
                 ceilings.raise(&rows);
             }
             Report { ceilings, ..Report::new("cuda", cuda.describe(), rows) }
+        }
+        device @ Device::Wgpu { .. } => {
+            let found = format!("{}, whose kernels are not timed", device.describe());
+            return Err(Error::Backend { backend: "wgpu", found, expected: "--backend cuda or cpu".into() });
         }
     };
     if let Some(out) = &args.out {

@@ -68,9 +68,7 @@ fn added<T: Real>(backend: Backend) {
 }
 
 on_every_backend! {
-    fn centred_gram_matrices_of_ragged_shapes_in_f64(backend: Backend) { centred::<f64>(backend) }
     fn centred_gram_matrices_of_ragged_shapes_in_f32(backend: Backend) { centred::<f32>(backend) }
-    fn gram_matrices_add_to_what_is_there_in_f64(backend: Backend) { added::<f64>(backend) }
     fn gram_matrices_add_to_what_is_there_in_f32(backend: Backend) { added::<f32>(backend) }
     fn a_column_that_never_changes_has_no_variance(backend: Backend) {
         let mut b = Builder::<Launch>::new(DType::F32);
@@ -83,4 +81,10 @@ on_every_backend! {
         let m2 = arena.real(m2.buffer);
         assert!([m2[3], m2[4], m2[7]].iter().all(|x| *x == 0.0), "{m2:?}");
     }
+}
+
+on_every_backend! {
+    f64:
+    fn centred_gram_matrices_of_ragged_shapes_in_f64(backend: Backend) { centred::<f64>(backend) }
+    fn gram_matrices_add_to_what_is_there_in_f64(backend: Backend) { added::<f64>(backend) }
 }

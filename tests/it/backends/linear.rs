@@ -129,9 +129,7 @@ fn activations<T: Real>(backend: Backend) {
 
 on_every_backend! {
     fn linear_maps_of_ragged_shapes_and_layouts_in_f32(backend: Backend) { layouts::<f32>(backend) }
-    fn linear_maps_of_ragged_shapes_and_layouts_in_f64(backend: Backend) { layouts::<f64>(backend) }
     fn activations_and_tangents_behind_a_linear_map_in_f32(backend: Backend) { activations::<f32>(backend) }
-    fn activations_and_tangents_behind_a_linear_map_in_f64(backend: Backend) { activations::<f64>(backend) }
     fn what_the_host_does_between_two_linear_maps_is_seen(backend: Backend) {
         // linear (device), SoLU (host), linear (device): both crossings, and the second run after a capture.
         let (n, k, m) = (20, 12, 24);
@@ -156,4 +154,10 @@ on_every_backend! {
         let last: Vec<f64> = product(&out, &first, k, m).into_iter().map(f64::tanh).collect();
         assert!(error(&arena, &h, &last) <= 1e-5);
     }
+}
+
+on_every_backend! {
+    f64:
+    fn linear_maps_of_ragged_shapes_and_layouts_in_f64(backend: Backend) { layouts::<f64>(backend) }
+    fn activations_and_tangents_behind_a_linear_map_in_f64(backend: Backend) { activations::<f64>(backend) }
 }

@@ -15,29 +15,34 @@ use ptxvm::{Completion, Options, Rounding};
 
 use crate::common::numbers;
 
-/// Writes one test a backend for each body.
+/// Writes one test a backend for each body; with `f64:` for those backends alone that compute in f64.
 macro_rules! on_every_backend {
+    (f64: $($(#[$doc:meta])* fn $name:ident($backend:ident: Backend) $body:block)*) => {
+        $($(#[$doc])* mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            fn promise($backend: $crate::backends::Backend) $body
+            $crate::backends::on_these_backends! { cpu Cpu, cuda_interpreter Interpreter, cuda_nvidia Nvidia }
+        })*
+    };
     ($($(#[$doc:meta])* fn $name:ident($backend:ident: Backend) $body:block)*) => {
         $($(#[$doc])* mod $name {
             #[allow(unused_imports)]
             use super::*;
             fn promise($backend: $crate::backends::Backend) $body
-            #[test]
-            fn cpu() {
-                $crate::backends::Backend::Cpu.hold(promise);
-            }
-            #[test]
-            fn cuda_interpreter() {
-                $crate::backends::Backend::Interpreter.hold(promise);
-            }
-            #[test]
-            fn cuda_nvidia() {
-                $crate::backends::Backend::Nvidia.hold(promise);
-            }
+            $crate::backends::on_these_backends! { cpu Cpu, cuda_interpreter Interpreter, cuda_nvidia Nvidia, wgpu_llvmpipe Llvmpipe }
         })*
     };
 }
-pub(crate) use on_every_backend;
+macro_rules! on_these_backends {
+    ($($test:ident $backend:ident),*) => {
+        $(#[test]
+        fn $test() {
+            $crate::backends::Backend::$backend.hold(promise);
+        })*
+    };
+}
+pub(crate) use {on_every_backend, on_these_backends};
 
 /// A backend that a promise is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,7 @@ pub enum Backend {
     Cpu,
     Interpreter,
     Nvidia,
+    Llvmpipe,
 }
 
 impl Backend {
@@ -55,6 +61,7 @@ impl Backend {
             (Backend::Nvidia, Err(why)) if std::env::var_os("MECHGRAPH_CUDA").is_none() => {
                 println!("skipped: cuda nvidia: {why}");
             }
+            (Backend::Llvmpipe, Err(why)) => println!("skipped: wgpu llvmpipe: {why}"),
             (_, Err(why)) => panic!("{why}"),
         }
     }
@@ -64,6 +71,10 @@ impl Backend {
             Backend::Cpu => Ok(Device::Cpu(Cpu::new(1)?)),
             Backend::Interpreter => interpreter(Options::default()),
             Backend::Nvidia => Ok(Device::open(&request(Choice::Cuda))?.0),
+            Backend::Llvmpipe => {
+                let adapter = Some("llvmpipe".into());
+                Ok(Device::open(&Request { adapter, ..request(Choice::Wgpu) })?.0)
+            }
         }
     }
     /// The devices to compare: on the interpreter several orders, early and late copies, both

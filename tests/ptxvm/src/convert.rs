@@ -88,7 +88,7 @@ impl Convert {
             return if self.saturate { 0 } else { canonical_nan(self.to) };
         }
         let x = self.integral.map_or(x, |mode| integral(x, mode));
-        let x = if self.saturate { x.max(0.0).min(1.0) } else { x };
+        let x = if self.saturate { x.clamp(0.0, 1.0) } else { x };
         let x = if self.relu && x <= 0.0 { 0.0 } else { x };
         let bits = rounding::round_f64(x, self.mode, format) << below;
         let subnormal = self.to == Type::F32 && bits & 0x7F80_0000 == 0;

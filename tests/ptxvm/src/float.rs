@@ -5,6 +5,8 @@
 //! counts on more shows it: the last bit of rcp, rsqrt, sqrt, ex2, lg2 and div is cut, tanh keeps 11 bits, sin and cos
 //! are rounded to multiples of 2^-21. The hardware's own errors differ in detail.
 
+use std::cmp::Ordering;
+
 use crate::instruction::Slot;
 use crate::lanes::{Binary, Comparison, Ternary, Unary, binary, comparison, ternary, unary};
 use crate::rounding::{self, Mode};
@@ -239,12 +241,12 @@ macro_rules! float_comparison {
     ($t:ty, $name:expr) => {
         Some(match $name {
             "eq" => comparison!($t, |a, b| a == b),
-            "ne" => comparison!($t, |a, b| a < b || a > b),
+            "ne" => comparison!($t, |a, b| a.partial_cmp(&b).is_some_and(Ordering::is_ne)),
             "lt" => comparison!($t, |a, b| a < b),
             "le" => comparison!($t, |a, b| a <= b),
             "gt" => comparison!($t, |a, b| a > b),
             "ge" => comparison!($t, |a, b| a >= b),
-            "equ" => comparison!($t, |a, b| !(a < b || a > b)),
+            "equ" => comparison!($t, |a, b| a.partial_cmp(&b).is_none_or(Ordering::is_eq)),
             "neu" => comparison!($t, |a, b| a != b),
             "ltu" => comparison!($t, |a, b| !(a >= b)),
             "leu" => comparison!($t, |a, b| !(a > b)),

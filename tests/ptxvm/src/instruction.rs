@@ -13,6 +13,9 @@ pub(crate) type Slot = u16;
 /// A destination whose value nobody wants (`_`).
 pub(crate) const SINK: Slot = Slot::MAX;
 
+/// A function of two predicates, all lanes at once.
+pub(crate) type Combination = fn(u32, u32) -> u32;
+
 /// A predicate operand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Condition {
@@ -212,7 +215,7 @@ pub(crate) struct Compare {
     pub q: Slot,
     pub a: Slot,
     pub b: Slot,
-    pub with: Option<(fn(u32, u32) -> u32, Condition)>,
+    pub with: Option<(Combination, Condition)>,
 }
 
 #[derive(Clone, Debug)]
@@ -277,7 +280,7 @@ pub(crate) enum Op {
     },
     Compare(Box<Compare>),
     Predicate {
-        f: fn(u32, u32) -> u32,
+        f: Combination,
         d: Slot,
         a: Condition,
         b: Condition,

@@ -5,6 +5,7 @@
 mod access;
 mod barrier;
 mod block;
+mod body;
 mod collective;
 mod convert;
 mod copy;

@@ -78,7 +78,7 @@ impl Names {
         self.current
     }
 
-    fn from_inside_out(&self, scope: usize) -> impl Iterator<Item = usize> + '_ {
+    fn inside_out(&self, scope: usize) -> impl Iterator<Item = usize> + '_ {
         std::iter::successors(Some(scope), |&scope| self.scopes[scope].parent)
     }
 
@@ -115,16 +115,16 @@ impl Names {
     }
 
     pub fn label(&self, scope: usize, name: &str) -> Option<u32> {
-        self.from_inside_out(scope).find_map(|scope| self.scopes[scope].labels.get(name).copied())
+        self.inside_out(scope).find_map(|scope| self.scopes[scope].labels.get(name).copied())
     }
 
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
-        self.from_inside_out(self.current).find_map(|scope| self.scopes[scope].symbols.get(name).copied())
+        self.inside_out(self.current).find_map(|scope| self.scopes[scope].symbols.get(name).copied())
     }
 
     /// The register of that name, with a place of its own from its first use on.
     pub fn register(&mut self, name: &str) -> Result<Option<Register>, String> {
-        let found = self.from_inside_out(self.current).find(|&scope| self.scopes[scope].registers.contains_key(name));
+        let found = self.inside_out(self.current).find(|&scope| self.scopes[scope].registers.contains_key(name));
         let Some(scope) = found else { return Ok(None) };
         let (ty, slot) = self.scopes[scope].registers[name];
         if let Some(slot) = slot {

@@ -3,7 +3,7 @@
 use super::moves::rounding;
 use super::{Decoded, Decoder, Opcode, exactly};
 use crate::float::{self, Evaluate, Function};
-use crate::instruction::Op;
+use crate::instruction::{Combination, Op};
 use crate::integer;
 use crate::operand::Operand;
 use crate::rounding::Mode;
@@ -235,7 +235,7 @@ impl Decoder<'_> {
     }
 
     fn predicate_logic(&mut self, op: &Opcode, operands: &[Operand]) -> Decoded<(Op, Class)> {
-        let (f, d, a, b): (fn(u32, u32) -> u32, _, _, _) = match (op.mnemonic, operands) {
+        let (f, d, a, b): (Combination, _, _, _) = match (op.mnemonic, operands) {
             ("not", [d, a]) => (|a, _| !a, d, a, a),
             ("and", [d, a, b]) => (|a, b| a & b, d, a, b),
             ("or", [d, a, b]) => (|a, b| a | b, d, a, b),

@@ -2,7 +2,7 @@
 
 use super::{Decoded, Decoder, Opcode, exactly};
 use crate::convert::Convert;
-use crate::instruction::{Compare, Op, SINK, Special};
+use crate::instruction::{Combination, Compare, Op, SINK, Special};
 use crate::lanes::{binary, unary};
 use crate::operand::Operand;
 use crate::rounding::Mode;
@@ -170,7 +170,7 @@ impl Decoder<'_> {
     pub(super) fn compare(&mut self, op: &mut Opcode, operands: &[Operand]) -> Decoded<(Op, Class)> {
         let comparison = op.peek();
         op.take(comparison);
-        let combine: Option<fn(u32, u32) -> u32> = match op.take_any(&["and", "or", "xor"]) {
+        let combine: Option<Combination> = match op.take_any(&["and", "or", "xor"]) {
             Some("and") => Some(|a, b| a & b),
             Some("or") => Some(|a, b| a | b),
             Some(_) => Some(|a, b| a ^ b),
