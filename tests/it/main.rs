@@ -16,6 +16,7 @@ mod fuzz;
 mod identities;
 mod jvp;
 mod kernels;
+mod kernels_ptx;
 mod naive;
 mod nothing_to_find;
 mod oracle;
