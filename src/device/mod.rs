@@ -79,6 +79,9 @@ impl Device {
                 }
                 if request.double {
                     note(no_double());
+                } else if !has_gpu_nodes() {
+                    let found = "the system shows no GPU".into();
+                    note(Error::Backend { backend: "wgpu", found, expected: "one, or --backend wgpu to look for it".into() });
                 } else if let Some(device) = wgpu().map_err(&mut note).ok() {
                     return Ok((device, passed_over));
                 }
@@ -138,6 +141,14 @@ impl Device {
             Device::Cuda { placement, .. } | Device::Wgpu { placement, .. } => Some(placement.placed()),
         }
     }
+}
+
+/// Whether the system shows a GPU at all. Without one, loading the graphics drivers only to find their
+/// software adapters costs time and, on a machine without a desktop, complaints of Mesa on stderr.
+fn has_gpu_nodes() -> bool {
+    // The kernel's device files: DRM, NVIDIA, WSL, Adreno, Mali.
+    let nodes = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/kgsl-3d0", "/dev/mali0"];
+    cfg!(not(target_os = "linux")) || nodes.iter().any(|node| std::path::Path::new(node).exists())
 }
 
 fn no_double() -> Error {

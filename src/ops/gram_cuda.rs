@@ -62,7 +62,7 @@ pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
     let first = cuda.call(centring.kernel, &centring.configuration, centring.grid, &params)?;
     let plan = plan(cuda, dtype, rows, cols, true)?;
     let [tiles, fold] = products(cuda, &plan, (centred, centred_stride), partials, m.view(&a.m2), false)?;
-    Ok(Some(Bound { calls: vec![first, tiles, fold], reads: vec![a.x], writes: vec![a.mean, a.m2] }))
+    Ok(Some(Bound { calls: vec![first, tiles, fold], reads: vec![a.x], writes: vec![a.mean, a.m2], zeroed: vec![a.m2] }))
 }
 
 /// The same for [`AddArgs`]; there is no kernel for `x x'`.
@@ -83,7 +83,7 @@ pub(super) fn add_bind(a: &AddArgs, m: &CudaArena) -> Result<Option<Bound<Call>>
     let aligned = x.is_multiple_of(16) && (stride * dtype.bytes()).is_multiple_of(16);
     let plan = plan(cuda, dtype, a.x.rows, a.x.cols, aligned)?;
     let calls = products(cuda, &plan, (x, stride as u32), m.scratch(), m.view(&a.out), true)?;
-    Ok(Some(Bound { calls: calls.into(), reads: vec![a.x, a.out], writes: vec![a.out] }))
+    Ok(Some(Bound { calls: calls.into(), reads: vec![a.x, a.out], writes: vec![a.out], zeroed: vec![] }))
 }
 
 /// The partial tiles of `x'x`, and their fold into `out` `[cols, cols]`.

@@ -86,5 +86,5 @@ pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
     let launch = &plan.launch;
     let calls = vec![cuda.call(launch.kernel, &launch.configuration, launch.grid, &params)?];
     let reads = [a.x].into_iter().chain(a.accumulate.then_some(a.y)).collect();
-    Ok(Some(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect() }))
+    Ok(Some(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect(), zeroed: vec![] }))
 }

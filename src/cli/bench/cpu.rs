@@ -48,7 +48,9 @@ pub fn row<T: Real>(cpu: &Cpu, work: &Work, seed: u64, repeats: usize) -> Result
         cpu.install(|| parts.par_iter_mut().for_each(|p| run_cpu(&p.timed.program, &mut p.arena)));
         start.elapsed().as_secs_f64()
     };
-    sets.iter_mut().for_each(|parts| drop(run(parts)));
+    for parts in &mut sets {
+        run(parts);
+    }
     let error = cpu.install(|| reference::error(work, &data, &result(work, &sets[0])));
     let count = sets.len();
     let seconds = (0..repeats).map(|i| run(&mut sets[i % count])).collect();

@@ -4,18 +4,21 @@
 mod cpu;
 mod cuda;
 mod peak;
+mod probe;
 mod program;
 mod reference;
 mod report;
+mod rounding;
 mod work;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use self::probe::Probe;
 use self::report::{Report, Row};
 use self::work::{Op, Shape, Work};
 use super::common::{Common, Precision, parse_count, print, print_json};
-use super::run_dir::check_free;
+use super::run_dir::{check_free, write_file};
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -35,6 +38,9 @@ pub struct Args {
     /// Timed runs, of which the median counts
     #[arg(long, value_name = "N", default_value = "20", value_parser = parse_repeats)]
     pub repeats: NonZeroUsize,
+    /// Ask a CUDA device how it rounds and compiles, and time nothing
+    #[arg(long, conflicts_with_all = ["ops", "shape"])]
+    pub probe: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -89,6 +95,18 @@ impl Args {
     }
 }
 
+impl Args {
+    /// Writes a result to `--out` and prints it, as JSON or as `text`.
+    fn publish(&self, result: &impl serde::Serialize, text: String) -> Result<()> {
+        if let Some(out) = &self.out {
+            let numbers = |e: serde_json::Error| Error::file(out, e.to_string(), "numbers that JSON can hold");
+            let json = serde_json::to_string_pretty(result).map_err(numbers)?;
+            write_file(out, |file| writeln!(file, "{json}"))?;
+        }
+        if self.json { print_json(result) } else { print(&text) }
+    }
+}
+
 fn precision(dtype: DType) -> Precision {
     match dtype {
         DType::F32 => Precision::F32,
@@ -111,44 +129,49 @@ fn bound(dtype: DType) -> f64 {
 /// Runs `mechgraph bench`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let (seed, repeats) = (args.common.seed, args.repeats.get());
     let progress = args.common.progress();
-    let report = match args.common.device(DType::F32, &progress)? {
+    let device = args.common.device(DType::F32, &progress)?;
+    if args.probe {
+        let Device::Cuda { cuda, .. } = &device else {
+            return Err(Error::flag("--probe", device.backend(), "--backend cuda beside it"));
+        };
+        let probe = Probe::new(cuda, &progress)?;
+        return args.publish(&probe, probe.text());
+    }
+    let report = report(&args, &device, &progress)?;
+    args.publish(&report, report.table())
+}
+
+/// Measures all that is asked for.
+fn report(args: &Args, device: &Device, progress: &Progress) -> Result<Report> {
+    let (seed, repeats) = (args.common.seed, args.repeats.get());
+    match device {
         Device::Cpu(cpu) => {
             let works = args.works(|_| &[DType::F32, DType::F64], cpu::shapes)?;
-            fits(&args, &works, cpu.free_memory()?, |work| cpu::memory(work, cpu.threads()))?;
-            let mut ceilings = cpu::ceilings(&cpu, &dtypes(&works), repeats);
-            let rows = rows(&progress, &works, |work| match work.dtype {
-                DType::F32 => cpu::row::<f32>(&cpu, work, seed, repeats),
-                DType::F64 => cpu::row::<f64>(&cpu, work, seed, repeats),
+            fits(args, &works, cpu.free_memory()?, |work| cpu::memory(work, cpu.threads()))?;
+            let mut ceilings = cpu::ceilings(cpu, &dtypes(&works), repeats);
+            let rows = rows(progress, &works, |work| match work.dtype {
+                DType::F32 => cpu::row::<f32>(cpu, work, seed, repeats),
+                DType::F64 => cpu::row::<f64>(cpu, work, seed, repeats),
             })?;
             ceilings.raise(&rows);
-            Report { ceilings: Some(ceilings), ..Report::new("cpu", cpu.describe(), rows) }
+            Ok(Report { ceilings: Some(ceilings), ..Report::new("cpu", cpu.describe(), rows) })
         }
         Device::Cuda { cuda, host, .. } => {
-            let works = args.works(cuda::dtypes, if cuda.is_interpreter() { cuda::interpreter_shapes } else { cuda::shapes })?;
-            fits(&args, &works, host.free_memory()?, cuda::host_memory)?;
-            let mut ceilings = cuda::ceilings(&cuda, &dtypes(&works), repeats)?;
-            let rows = rows(&progress, &works, |work| match work.dtype {
-                DType::F32 => cuda::row::<f32>(&cuda, &host, work, seed, repeats),
-                DType::F64 => cuda::row::<f64>(&cuda, &host, work, seed, repeats),
+            let shapes = if cuda.is_interpreter() { cuda::interpreter_shapes } else { cuda::shapes };
+            let works = args.works(cuda::dtypes, shapes)?;
+            fits(args, &works, host.free_memory()?, cuda::host_memory)?;
+            let mut ceilings = cuda::ceilings(cuda, &dtypes(&works), repeats)?;
+            let rows = rows(progress, &works, |work| match work.dtype {
+                DType::F32 => cuda::row::<f32>(cuda, host, work, seed, repeats),
+                DType::F64 => cuda::row::<f64>(cuda, host, work, seed, repeats),
             })?;
             if let Some(ceilings) = &mut ceilings {
                 ceilings.raise(&rows);
             }
-            Report { ceilings, ..Report::new("cuda", cuda.describe(), rows) }
+            Ok(Report { ceilings, ..Report::new("cuda", cuda.describe(), rows) })
         }
-        device @ Device::Wgpu { .. } => {
-            let found = format!("{}, whose kernels are not timed", device.describe());
-            return Err(Error::Backend { backend: "wgpu", found, expected: "--backend cuda or cpu".into() });
-        }
-    };
-    if let Some(out) = &args.out {
-        let text =
-            serde_json::to_string_pretty(&report).map_err(|e| Error::file(out, e.to_string(), "numbers that JSON can hold"))?;
-        std::fs::write(out, text + "\n").map_err(|e| Error::io(out, "writing", e))?;
     }
-    if args.json { print_json(&report) } else { print(&report.table()) }
 }
 
 /// Refuses shapes whose matrices the host has no room for.

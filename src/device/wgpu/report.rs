@@ -46,7 +46,8 @@ impl Wgpu {
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let result = f();
         // Scopes close in the reverse order of their opening.
-        let found = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).next_back();
+        let reports = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
+        let found = reports.fold(None, |first: Option<::wgpu::Error>, next| first.or(next));
         match (self.failure.get(), found) {
             (Some(lost), _) => Err(error(lost)),
             (None, Some(e)) => Err(error(e.to_string())),

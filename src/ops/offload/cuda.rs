@@ -87,8 +87,12 @@ impl Side {
         Ok(Self { lane: Lane::new(cuda)?, arena })
     }
     /// Resolves a launch; `None` where there is no kernel for it.
-    pub fn bind(&self, l: &Launch) -> Result<Option<Segment>> {
-        Ok(bind(l, &self.arena)?.map(|bound| Segment::new(bound, |calls| Work::Cuda(Batch { calls, ..Batch::default() }))))
+    pub fn bind(&mut self, l: &Launch) -> Result<Option<Segment>> {
+        let Some(bound) = bind(l, &self.arena)? else { return Ok(None) };
+        for v in &bound.zeroed {
+            self.lane.fill(self.arena.view(v), 0, v.rows * v.cols * self.arena.dtype().bytes())?;
+        }
+        Ok(Some(Segment::new(bound, |calls| Work::Cuda(Batch { calls, ..Batch::default() }))))
     }
     pub fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
         self.lane.upload(self.arena.slot(slot), bytes)

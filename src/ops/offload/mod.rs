@@ -17,6 +17,8 @@ pub(super) struct Bound<C> {
     pub calls: Vec<C>,
     pub reads: Vec<View>,
     pub writes: Vec<View>,
+    /// Of those written, the ones of which a part is never touched and stays zero.
+    pub zeroed: Vec<View>,
 }
 
 /// A program bound to a device beside its arena on the host.
@@ -69,7 +71,7 @@ struct Sides {
 impl Mirror {
     /// Binds `program` to `device` and notes which operations run where. `None` on the CPU.
     pub fn new(device: &Device, program: &Program<Launch>) -> Result<Option<Self>> {
-        let (gpu, placement) = match device {
+        let (mut gpu, placement) = match device {
             Device::Cpu(_) => return Ok(None),
             Device::Cuda { cuda, placement, .. } => (Gpu::Cuda(cuda::Side::new(cuda, program)?), placement),
             Device::Wgpu { wgpu, placement, .. } => (Gpu::Wgpu(wgpu::Side::new(wgpu, program)?), placement),
@@ -110,7 +112,7 @@ fn each_launch(launches: &[Launch], f: &mut impl FnMut(&Launch)) {
 }
 
 impl Gpu {
-    fn bind(&self, launches: &[Launch], note: &mut impl FnMut(&Launch, bool)) -> Result<Vec<Step>> {
+    fn bind(&mut self, launches: &[Launch], note: &mut impl FnMut(&Launch, bool)) -> Result<Vec<Step>> {
         let mut steps: Vec<Step> = Vec::new();
         for l in launches {
             if let Launch::Repeat { count, index, launches } = l {
@@ -150,7 +152,7 @@ impl Gpu {
 
 impl Segment {
     fn new<C>(bound: Bound<C>, work: impl FnOnce(Vec<C>) -> Work) -> Self {
-        let Bound { calls, reads, writes } = bound;
+        let Bound { calls, reads, writes, .. } = bound;
         let covers = |v: &View| v.is_contiguous() && v.rows * v.cols == v.buffer.len;
         let mut needs: Vec<Buffer> = Vec::new();
         for v in reads.iter().chain(writes.iter().filter(|v| !covers(v))) {

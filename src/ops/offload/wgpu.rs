@@ -76,7 +76,7 @@ impl Side {
         wgpu::View { buffer: self.buffer(v.buffer.slot()), offset, rows, cols, stride }
     }
     /// Resolves a launch; `None` where there is no kernel for it.
-    pub fn bind(&self, l: &Launch) -> Result<Option<Segment>> {
+    pub fn bind(&mut self, l: &Launch) -> Result<Option<Segment>> {
         if footprint(l, self.dtype).is_none() {
             return Ok(None);
         }
@@ -85,7 +85,7 @@ impl Side {
             Launch::Gram(a) => {
                 let pending = gram_wgpu::gram(&self.device, self.view(&a.x))?;
                 let gram = Gram { args: a.clone(), pending };
-                let bound = Bound { calls: vec![gram], reads: vec![a.x], writes: vec![] };
+                let bound = Bound { calls: vec![gram], reads: vec![a.x], writes: vec![], zeroed: vec![] };
                 Some(Segment::new(bound, |mut grams| Work::WgpuGram(grams.remove(0))))
             }
             _ => None,
@@ -106,7 +106,7 @@ impl Side {
         };
         let calls = linear_wgpu::linear(&self.device, &call)?;
         let reads = [a.x].into_iter().chain(a.accumulate.then_some(a.y)).collect();
-        Ok(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect() })
+        Ok(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect(), zeroed: vec![] })
     }
     pub fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
         self.device.upload(self.buffer(slot), 0, bytes)

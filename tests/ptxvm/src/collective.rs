@@ -29,6 +29,10 @@ impl Warp {
         let fault = |lane: usize, message: String| {
             Err(Box::new(Trouble { lane: Some(lane as u32), kind: FaultKind::WarpDivergence, message }))
         };
+        let first = masks[mask.trailing_zeros() as usize];
+        if first as u32 == mask && lanes_of(mask).all(|lane| masks[lane] == first) {
+            return Ok(Ok(masks));
+        }
         for lane in lanes_of(mask) {
             let members = masks[lane] as u32;
             if members >> lane & 1 == 0 {

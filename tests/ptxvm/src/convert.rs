@@ -81,6 +81,14 @@ fn canonical_nan(ty: Type) -> u64 {
     }
 }
 
+/// The bf16 nearest to an f32, ties to even.
+fn nearest_bf16(bits: u32) -> u16 {
+    if bits & 0x7FFF_FFFF > 0x7F80_0000 {
+        return 0x7FFF;
+    }
+    ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) as u16
+}
+
 impl Convert {
     fn to_float(&self, x: f64) -> u64 {
         let (format, below) = format(self.to);
@@ -110,6 +118,10 @@ impl Convert {
     }
 
     fn one(&self, bits: u64) -> u64 {
+        let plain = self.mode == Mode::Nearest && !(self.saturate || self.relu || self.flush);
+        if plain && self.from == Type::F32 && matches!(self.to, Type::Bf16 | Type::Bf16x2) {
+            return nearest_bf16(bits as u32).into();
+        }
         if !self.from.is_float() {
             let x = integer_value(bits, self.from);
             if self.to.is_float() {

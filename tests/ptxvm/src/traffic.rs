@@ -5,31 +5,43 @@ use crate::lanes::{Lanes, WARP, lanes_of};
 const SECTOR: u64 = 32;
 
 /// Wavefronts beyond the fewest: lanes take turns in groups that together ask for up to 128 bytes, and within a group
-/// every bank of four bytes serves one word a wavefront.
+/// every bank serves one word a wavefront. A word is as long as the access, and at least four bytes.
 pub(crate) fn extra_wavefronts(addresses: &Lanes, mask: u32, size: usize) -> u64 {
-    let words = size.div_ceil(4);
-    let group = WARP / words;
+    let word = size.max(4) as u64;
+    let banks = 128 / word as usize;
     let mut extra = 0;
-    for first in (0..WARP).step_by(group) {
-        // Distinct words a bank, as a list by bank.
-        let mut seen = [[0u64; WARP]; 32];
-        let mut counts = [0usize; 32];
-        let mut most = 1;
-        for lane in (first..first + group).filter(|lane| mask >> lane & 1 == 1) {
-            for word in 0..words as u64 {
-                let word = addresses[lane] / 4 + word;
-                let bank = (word % 32) as usize;
-                let count = counts[bank];
-                if !seen[bank][..count].contains(&word) {
-                    seen[bank][count] = word;
-                    counts[bank] += 1;
-                    most = most.max(count + 1);
-                }
-            }
+    for group in (0..WARP).step_by(banks) {
+        let lanes = (group..group + banks).filter(|&lane| mask >> lane & 1 == 1);
+        let mut words = [0; WARP];
+        let mut seen = 0u32;
+        let mut conflict = false;
+        for lane in lanes.clone() {
+            let index = addresses[lane] / word;
+            let bank = index as usize % banks;
+            conflict |= seen >> bank & 1 == 1 && words[bank] != index;
+            words[bank] = index;
+            seen |= 1 << bank;
         }
-        extra += most as u64 - 1;
+        if conflict {
+            extra += most_words(lanes.map(|lane| addresses[lane] / word), banks) - 1;
+        }
     }
     extra
+}
+
+/// The most distinct words in one bank.
+fn most_words(words: impl Iterator<Item = u64>, banks: usize) -> u64 {
+    let mut distinct = [0; WARP];
+    let mut count = 0;
+    let mut counts = [0; WARP];
+    for word in words {
+        if !distinct[..count].contains(&word) {
+            distinct[count] = word;
+            count += 1;
+            counts[word as usize % banks] += 1;
+        }
+    }
+    counts.iter().copied().max().unwrap_or(1)
 }
 
 /// Sectors touched by the lanes in `mask`, and the fewest that could hold as many distinct bytes.

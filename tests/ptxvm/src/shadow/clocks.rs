@@ -9,7 +9,9 @@ pub(crate) struct Clocks {
     stamps: Vec<u32>,
     /// `known[w * warps + v]`: accesses of warp v stamped up to this come before what warp w does now.
     known: Vec<u32>,
-    /// `lanes[w][l][m]`: the same for lane m as seen from lane l of warp w.
+    /// Accesses of the warp's own lanes stamped up to this come before what any of them does now.
+    own: Vec<u32>,
+    /// `lanes[w][l][m]`: the same for lane m as seen from lane l of warp w, where that is more than `own`.
     lanes: Vec<[[u32; WARP]; WARP]>,
     /// Accesses of anybody stamped up to this come before what any lane of the warp does now.
     floors: Vec<u32>,
@@ -22,6 +24,7 @@ impl Clocks {
             warps,
             stamps: vec![0; warps],
             known: vec![0; warps * warps],
+            own: vec![0; warps],
             lanes: vec![[[0; WARP]; WARP]; warps],
             floors: vec![0; warps],
         }
@@ -31,9 +34,13 @@ impl Clocks {
     /// nothing.
     pub fn start(&mut self) -> bool {
         let anew = self.tick > u32::MAX / 2;
-        self.tick = if anew { 0 } else { self.tick } + 1;
+        if anew {
+            self.tick = 0;
+            self.lanes.fill([[0; WARP]; WARP]);
+        }
+        self.tick += 1;
         self.known.fill(self.tick);
-        self.lanes.fill([[self.tick; WARP]; WARP]);
+        self.own.fill(self.tick);
         self.floors.fill(self.tick);
         self.tick += 1;
         self.stamps.fill(self.tick);
@@ -68,50 +75,49 @@ impl Clocks {
         for (known, joined) in known.iter_mut().zip(joined) {
             *known = (*known).max(*joined);
         }
-        self.lanes[warp] = [[joined[warp]; WARP]; WARP];
+        self.own[warp] = joined[warp];
         self.floors[warp] = known.iter().copied().min().unwrap_or(0);
     }
 
     /// `bar.warp.sync`: the member lanes know what each other did and knew.
     pub fn synchronise(&mut self, warp: usize, members: u32) {
         let published = self.release(warp);
-        let lanes = &mut self.lanes[warp];
         if members == ALL {
-            *lanes = [[published; WARP]; WARP];
-        } else {
-            let mut joined = [0; WARP];
-            for lane in lanes_of(members) {
-                for (joined, known) in joined.iter_mut().zip(&lanes[lane]) {
-                    *joined = (*joined).max(*known);
-                }
+            self.own[warp] = published;
+            return;
+        }
+        let lanes = &mut self.lanes[warp];
+        let mut joined = [0; WARP];
+        for lane in lanes_of(members) {
+            for (joined, known) in joined.iter_mut().zip(&lanes[lane]) {
+                *joined = (*joined).max(*known);
             }
-            for lane in lanes_of(members) {
-                joined[lane] = published;
-            }
-            for lane in lanes_of(members) {
-                lanes[lane] = joined;
-            }
+        }
+        for lane in lanes_of(members) {
+            joined[lane] = published;
+        }
+        for lane in lanes_of(members) {
+            lanes[lane] = joined;
         }
     }
 
-    /// Whether an access by `(by, of)` stamped `stamp` comes before what lane `lane` of `warp` does now.
+    /// Everything stamped up to this comes before what any lane of the warp does now.
     #[inline(always)]
-    pub fn ordered(&self, stamp: u32, by: usize, of: usize, warp: usize, lane: usize) -> bool {
-        if stamp <= self.floors[warp] {
-            return true;
-        }
-        if by == warp { of == lane || stamp <= self.lanes[warp][lane][of] } else { stamp <= self.known[warp * self.warps + by] }
+    pub fn floor(&self, warp: usize) -> u32 {
+        self.floors[warp]
     }
 
-    /// The first of the lanes `of` of warp `by` whose access stamped `stamp` does not come before.
-    #[inline(always)]
+    /// The first of the lanes `of` of warp `by` whose access stamped `stamp` does not come before what lane `lane` of
+    /// `warp` does now.
+    #[inline]
     pub fn unordered(&self, stamp: u32, by: usize, of: u32, warp: usize, lane: usize) -> Option<usize> {
-        if stamp <= self.floors[warp] {
+        if by != warp {
+            return (stamp > self.known[warp * self.warps + by]).then_some(of.trailing_zeros() as usize);
+        }
+        let others = of & !(1 << lane);
+        if others == 0 || stamp <= self.own[warp] {
             return None;
         }
-        if by == warp {
-            return lanes_of(of & !(1 << lane)).find(|&other| stamp > self.lanes[warp][lane][other]);
-        }
-        (stamp > self.known[warp * self.warps + by]).then_some(of.trailing_zeros() as usize)
+        lanes_of(others).find(|&other| stamp > self.lanes[warp][lane][other])
     }
 }

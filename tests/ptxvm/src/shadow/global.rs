@@ -22,24 +22,29 @@ impl Past {
         Self { cta: who.cta, stamp, warps: 1 << who.warp, lanes: 1 << who.lane }
     }
 
+    #[inline(always)]
     fn add(&mut self, who: Who, stamp: u32) {
-        let alone = self.cta == who.cta && self.warps == 1 << who.warp;
-        match self.cta {
-            0 => *self = Self::only(who, stamp),
-            _ if alone && self.stamp < stamp => *self = Self::only(who, stamp),
-            cta if cta == who.cta => {
-                self.stamp = self.stamp.max(stamp);
-                self.warps |= 1 << who.warp;
-                self.lanes |= 1 << who.lane;
+        let (warp, lane) = (1 << who.warp, 1 << who.lane);
+        if self.cta == who.cta {
+            let same = self.stamp == stamp;
+            if self.warps == warp {
+                self.lanes = if same { self.lanes | lane } else { lane };
+            } else {
+                self.warps |= warp;
+                self.lanes |= lane;
             }
-            _ => self.cta = SEVERAL,
+            self.stamp = self.stamp.max(stamp);
+        } else if self.cta == 0 {
+            *self = Self::only(who, stamp);
+        } else {
+            self.cta = SEVERAL;
         }
     }
 
     /// The race between these threads and one that accesses now.
     #[inline(always)]
     fn race(&self, past: Kind, clocks: &Clocks, who: Who) -> Option<Conflict> {
-        if self.cta == 0 {
+        if self.cta == 0 || self.cta == who.cta && self.stamp <= clocks.floor(who.warp) {
             return None;
         }
         let (warp, lane) = (self.warps.trailing_zeros() as usize, self.lanes.trailing_zeros() as usize);

@@ -10,6 +10,7 @@ const NOBODY: u16 = u16::MAX;
 struct Cell {
     /// The block this is about; a cell of an earlier block counts as untouched.
     cta: u32,
+    /// When the last write was; 0 for never.
     stamp: u32,
     serial: u32,
     /// Warps that read.
@@ -30,10 +31,9 @@ struct Mark {
 
 pub(crate) struct SharedShadow {
     cells: Vec<Cell>,
-    /// `[cell * warps + warp]`
+    /// `[warp * cells + cell]`
     reads: Vec<Mark>,
     atomics: Vec<Mark>,
-    warps: usize,
     /// Log2 of the bytes of a granule.
     shift: u32,
 }
@@ -47,7 +47,6 @@ impl SharedShadow {
             cells: vec![untouched; cells],
             reads: vec![Mark::default(); cells * warps],
             atomics: vec![Mark::default(); cells * warps],
-            warps,
             shift: granule.trailing_zeros(),
         }
     }
@@ -59,75 +58,78 @@ impl SharedShadow {
         }
     }
 
-    fn cells(&self, offset: usize, size: usize) -> std::ops::RangeInclusive<usize> {
-        offset >> self.shift..=(offset + size - 1) >> self.shift
+    fn cells(&self, offset: usize, size: usize) -> std::ops::Range<usize> {
+        offset >> self.shift..((offset + size - 1) >> self.shift) + 1
     }
 
-    #[inline(always)]
-    fn touch(&mut self, index: usize, cta: u32) -> &mut Cell {
-        let cell = &mut self.cells[index];
-        if cell.cta != cta {
-            *cell = Cell { cta, stamp: 0, serial: 0, readers: 0, atomics: 0, writer: NOBODY, in_flight: false };
-        }
-        cell
-    }
-
-    fn unordered(marks: &[Mark], warps: u32, past: Kind, clocks: &Clocks, who: Who) -> Option<Conflict> {
+    /// The race of an access with the marks of a cell that nothing orders before it.
+    fn unordered(&self, marks: &[Mark], warps: u32, cell: usize, past: Kind, clocks: &Clocks, who: Who) -> Option<Conflict> {
         lanes_of(warps).find_map(|warp| {
-            let mark = marks[warp];
+            let mark = marks[warp * self.cells.len() + cell];
             let lane = clocks.unordered(mark.stamp, warp, mark.lanes, who.warp, who.lane)?;
             Some(Conflict::Race { past, cta: None, warp, lane })
         })
     }
 
+    #[inline(always)]
     fn mark(mark: &mut Mark, warps: &mut u32, stamp: u32, who: Who) {
-        let bit = 1 << who.warp;
-        if *warps & bit != 0 && mark.stamp == stamp {
-            mark.lanes |= 1 << who.lane;
-        } else {
-            *mark = Mark { stamp, lanes: 1 << who.lane };
-            *warps |= bit;
-        }
+        let (bit, lane) = (1 << who.warp, 1 << who.lane);
+        let known = *warps & bit != 0 && mark.stamp == stamp;
+        *mark = Mark { stamp, lanes: if known { mark.lanes | lane } else { lane } };
+        *warps |= bit;
     }
 
     /// Checks an access against all before it and records it. A write to bytes that another lane of the same
     /// instruction has written is recorded and reported as [`Conflict::SameInstruction`].
     #[inline]
     pub fn access(&mut self, clocks: &Clocks, offset: usize, size: usize, who: Who, kind: Kind) -> Option<Conflict> {
-        let stamp = clocks.stamp(who.warp);
+        let (stamp, floor) = (clocks.stamp(who.warp), clocks.floor(who.warp));
+        let row = who.warp * self.cells.len();
         let mut same = None;
         for index in self.cells(offset, size) {
-            let warps = self.warps;
-            let cell = *self.touch(index, who.cta);
+            let cell = &mut self.cells[index];
+            if cell.cta != who.cta {
+                *cell = Cell { cta: who.cta, stamp: 0, serial: 0, readers: 0, atomics: 0, writer: NOBODY, in_flight: false };
+            }
             if cell.in_flight {
                 return Some(Conflict::InFlight);
             }
-            if cell.writer != NOBODY {
+            if cell.stamp > floor {
                 let (by, of) = (cell.writer as usize / WARP, cell.writer as usize % WARP);
                 if kind == Kind::Write && cell.serial == who.serial && by == who.warp && of != who.lane {
                     same = Some(Conflict::SameInstruction { lane: of });
-                } else if !clocks.ordered(cell.stamp, by, of, who.warp, who.lane) {
+                } else if clocks.unordered(cell.stamp, by, 1 << of, who.warp, who.lane).is_some() {
                     return Some(Conflict::Race { past: Kind::Write, cta: None, warp: by, lane: of });
                 }
             }
-            let marks = index * warps..(index + 1) * warps;
-            if matches!(kind, Kind::Read | Kind::Write) && cell.atomics != 0 {
-                let found = Self::unordered(&self.atomics[marks.clone()], cell.atomics, Kind::Atomic, clocks, who);
+            match kind {
+                Kind::Read if cell.atomics == 0 => {
+                    Self::mark(&mut self.reads[row + index], &mut cell.readers, stamp, who);
+                    continue;
+                }
+                Kind::Write if cell.atomics | cell.readers == 0 => {
+                    Self::write(cell, stamp, who);
+                    continue;
+                }
+                _ => {}
+            }
+            let (readers, atomics) = (cell.readers, cell.atomics);
+            if matches!(kind, Kind::Read | Kind::Write) {
+                let found = self.unordered(&self.atomics, atomics, index, Kind::Atomic, clocks, who);
                 if found.is_some() {
                     return found;
                 }
             }
-            if matches!(kind, Kind::Write | Kind::Atomic) && cell.readers != 0 {
-                let found = Self::unordered(&self.reads[marks], cell.readers, Kind::Read, clocks, who);
+            if matches!(kind, Kind::Write | Kind::Atomic) {
+                let found = self.unordered(&self.reads, readers, index, Kind::Read, clocks, who);
                 if found.is_some() {
                     return found;
                 }
             }
-            let place = index * warps + who.warp;
             let cell = &mut self.cells[index];
             match kind {
-                Kind::Read => Self::mark(&mut self.reads[place], &mut cell.readers, stamp, who),
-                Kind::Atomic => Self::mark(&mut self.atomics[place], &mut cell.atomics, stamp, who),
+                Kind::Read => Self::mark(&mut self.reads[row + index], &mut cell.readers, stamp, who),
+                Kind::Atomic => Self::mark(&mut self.atomics[row + index], &mut cell.atomics, stamp, who),
                 Kind::Write => Self::write(cell, stamp, who),
                 Kind::StrongRead => {}
             }
@@ -156,7 +158,7 @@ impl SharedShadow {
     pub fn end_copy(&mut self, clocks: &Clocks, offset: usize, size: usize, who: Who) {
         let stamp = clocks.stamp(who.warp);
         for index in self.cells(offset, size) {
-            let cell = self.touch(index, who.cta);
+            let cell = &mut self.cells[index];
             cell.in_flight = false;
             Self::write(cell, stamp, who);
         }
