@@ -128,6 +128,18 @@ impl Body<'_, '_> {
     }
 
     fn instruction(&mut self, line: usize, guard: Option<Condition>, opcode: &str) -> Result<(), ParseError> {
+        let named = |error: ParseError| ParseError { message: format!("in `{opcode}`: {}", error.message), ..error };
+        let operands = self.operands().map_err(named)?;
+        let (op, class) = match Opcode::new(opcode).mnemonic {
+            "bra" => (self.branch(line, opcode, &operands)?, Class::Control),
+            _ => at(line, self.decoder.decode(opcode, &operands))?,
+        };
+        self.code.push(Instruction { guard, op, class, line: line as u32 });
+        Ok(())
+    }
+
+    /// The operands up to the semicolon.
+    fn operands(&mut self) -> Result<Vec<Operand>, ParseError> {
         let mut operands = Vec::new();
         if *self.cursor.peek() != Token::Symbol(';') {
             operands.push(self.cursor.operand(&mut self.decoder.names)?);
@@ -136,12 +148,7 @@ impl Body<'_, '_> {
             }
         }
         self.cursor.expect(';')?;
-        let (op, class) = match Opcode::new(opcode).mnemonic {
-            "bra" => (self.branch(line, opcode, &operands)?, Class::Control),
-            _ => at(line, self.decoder.decode(opcode, &operands))?,
-        };
-        self.code.push(Instruction { guard, op, class, line: line as u32 });
-        Ok(())
+        Ok(operands)
     }
 
     fn branch(&mut self, line: usize, opcode: &str, operands: &[Operand]) -> Result<Op, ParseError> {

@@ -17,7 +17,7 @@ use crate::warp::Warp;
 const TURN: usize = 64;
 
 /// Instructions of a block without any change of memory after which it is taken to run for ever.
-const ENDLESS: u64 = 1 << 26;
+const ENDLESS: u64 = 1 << 24;
 
 /// What is wrong with a launch, if anything.
 fn refuse(options: &Options, kernel: &Kernel, launch: &Launch) -> Option<String> {
