@@ -5,7 +5,7 @@ use crate::fault::ParseError;
 use crate::instruction::{Condition, Instruction, Op};
 use crate::lexer::Token;
 use crate::module::Param;
-use crate::operand::{Cursor, Operand};
+use crate::operand::{Cursor, Operand, is_special};
 use crate::parser::{at, pragma, shared_variables, skip_debug};
 use crate::scope::Names;
 use crate::statistics::Class;
@@ -109,6 +109,12 @@ impl Body<'_, '_> {
         };
         loop {
             let name = self.cursor.word("the name of a register")?;
+            if is_special(&name) {
+                return Err(ParseError {
+                    line,
+                    message: format!("`{name}` is declared; expected a name of no special register"),
+                });
+            }
             if self.cursor.accept('<') {
                 let count = self.cursor.count()?;
                 self.cursor.expect('>')?;

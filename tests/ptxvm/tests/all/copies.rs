@@ -9,10 +9,10 @@ use crate::support::{Params, download, kernel, launch, options, upload, variants
 fn framed(body: &str) -> String {
     format!(
         ".shared .align 16 .b8 tile[4096];
-         .reg .b64 %in, %out, %from, %at; .reg .b32 %tid, %to, %other, %c, %n, %x<4>; .reg .pred %p;
-         ld.param.u64 %in, [in]; ld.param.u64 %out, [out]; mov.u32 %tid, %tid.x;
-         mad.wide.u32 %from, %tid, 16, %in; mad.wide.u32 %at, %tid, 4, %out;
-         mov.b32 %to, tile; mad.lo.u32 %other, %tid, 16, %to; xor.b32 %other, %other, 512; mad.lo.u32 %to, %tid, 16, %to;
+         .reg .b64 %in, %out, %from, %at; .reg .b32 %me, %to, %other, %c, %n, %x<4>; .reg .pred %p;
+         ld.param.u64 %in, [in]; ld.param.u64 %out, [out]; mov.u32 %me, %tid.x;
+         mad.wide.u32 %from, %me, 16, %in; mad.wide.u32 %at, %me, 4, %out;
+         mov.b32 %to, tile; mad.lo.u32 %other, %me, 16, %to; xor.b32 %other, %other, 512; mad.lo.u32 %to, %me, 16, %to;
          {body}"
     )
 }
@@ -52,10 +52,10 @@ fn bytes_in_flight_may_not_be_touched_by_anybody() {
     caught(FaultKind::InFlight, "ld.shared", &own(""), &own("cp.async.wait_group 0;"));
     caught(FaultKind::InFlight, "ld.shared", &own("bar.sync 0;"), &own("cp.async.wait_all;"));
     caught(FaultKind::InFlight, "ld.shared", &own("cp.async.wait_group 1;"), &own("cp.async.wait_group 0;"));
-    let store = |wait: &str| format!("{COPY} {wait}\nst.shared.b32 [%to], %tid; cp.async.wait_all; st.global.b32 [%at], %tid;");
+    let store = |wait: &str| format!("{COPY} {wait}\nst.shared.b32 [%to], %me; cp.async.wait_all; st.global.b32 [%at], %me;");
     caught(FaultKind::InFlight, "st.shared", &store(""), &store("cp.async.wait_group 0;"));
     let twice = |wait: &str| {
-        format!("{COPY} {wait}\ncp.async.ca.shared.global [%to+8], [%from], 4;\ncp.async.wait_all; st.global.b32 [%at], %tid;")
+        format!("{COPY} {wait}\ncp.async.ca.shared.global [%to+8], [%from], 4;\ncp.async.wait_all; st.global.b32 [%at], %me;")
     };
     caught(FaultKind::InFlight, "cp.async.ca", &twice(""), &twice("cp.async.wait_all;"));
 }
@@ -87,7 +87,7 @@ fn a_barrier_before_the_wait_is_the_wrong_way_round() {
 fn a_copy_over_what_another_still_reads_needs_a_barrier() {
     let with = |barrier: &str| {
         format!(
-            "st.shared.v4.b32 [%to], {{%tid, %tid, %tid, %tid}}; bar.sync 0;\nld.shared.b32 %c, [%other]; {barrier}
+            "st.shared.v4.b32 [%to], {{%me, %me, %me, %me}}; bar.sync 0;\nld.shared.b32 %c, [%other]; {barrier}
              {COPY} cp.async.wait_all; st.global.b32 [%at], %c;"
         )
     };
@@ -125,10 +125,10 @@ fn groups_complete_from_the_oldest_on() {
 
 #[test]
 fn a_group_never_waited_for_is_caught_at_the_exit() {
-    let with = |wait: &str| format!("{COPY} st.global.b32 [%at], %tid; {wait}\nret;");
+    let with = |wait: &str| format!("{COPY} st.global.b32 [%at], %me; {wait}\nret;");
     caught(FaultKind::UnwaitedCopy, "ret", &with(""), &with("cp.async.wait_group 0;"));
     let uncommitted =
-        |wait: &str| format!("cp.async.cg.shared.global [%to], [%from], 16; st.global.b32 [%at], %tid; {wait}\nret;");
+        |wait: &str| format!("cp.async.cg.shared.global [%to], [%from], 16; st.global.b32 [%at], %me; {wait}\nret;");
     // Waiting for groups does not wait for what no group holds.
     caught(FaultKind::UnwaitedCopy, "ret", &uncommitted("cp.async.wait_group 0;"), &uncommitted("cp.async.wait_all;"));
 }
@@ -137,7 +137,7 @@ fn a_group_never_waited_for_is_caught_at_the_exit() {
 fn what_the_source_size_leaves_out_is_zero_and_not_read() {
     let with = |bytes: &str| {
         format!(
-            "mov.b32 %n, {bytes}; setp.lt.u32 %p, %tid, 32; selp.b64 %from, %from, 16, %p; selp.b32 %n, %n, 0, %p;
+            "mov.b32 %n, {bytes}; setp.lt.u32 %p, %me, 32; selp.b64 %from, %from, 16, %p; selp.b32 %n, %n, 0, %p;
              cp.async.cg.shared.global [%to], [%from], 16, %n; cp.async.wait_all;
              ld.shared.v4.b32 {{%x0, %x1, %x2, %x3}}, [%to];
              mad.lo.u32 %c, %x1, 1000, %x2; add.u32 %c, %c, %x3; st.global.b32 [%at], %c;"
@@ -154,7 +154,7 @@ fn what_the_source_size_leaves_out_is_zero_and_not_read() {
 #[test]
 fn both_sides_are_checked_when_the_copy_is_issued() {
     let with = |to: &str, from: &str| {
-        format!("cp.async.cg.shared.global [%to{to}], [%from{from}], 16; cp.async.wait_all; st.global.b32 [%at], %tid;")
+        format!("cp.async.cg.shared.global [%to{to}], [%from{from}], 16; cp.async.wait_all; st.global.b32 [%at], %me;")
     };
     caught(FaultKind::Misaligned, "cp.async", &with("+8", ""), &with("+16", ""));
     caught(FaultKind::Misaligned, "cp.async", &with("", "+8"), &with("", ""));
@@ -170,7 +170,7 @@ fn a_source_overwritten_before_the_wait_shows() {
     assert_eq!((words(Completion::Early), words(Completion::Late)), (12, 999));
     // Another thread doing it is a race.
     let other =
-        "mov.b64 %at, %in; xor.b32 %n, %tid, 32; mad.wide.u32 %at, %n, 16, %at; st.global.b32 [%at], 999; cp.async.wait_all;";
+        "mov.b64 %at, %in; xor.b32 %n, %me, 32; mad.wide.u32 %at, %n, 16, %at; st.global.b32 [%at], 999; cp.async.wait_all;";
     for options in variants() {
         assert_eq!(run(options, &format!("{COPY} {other}")).expect_err("a race").kind, FaultKind::GlobalRace);
     }

@@ -5,8 +5,8 @@ use ptxvm::FaultKind;
 use crate::support::{options, run, variants};
 
 const FRAME: &str = "
-    .reg .b64 %out, %at; .reg .b32 %tid, %x, %y, %n; .reg .pred %p, %q;
-    ld.param.u64 %out, [out]; mov.u32 %tid, %tid.x; mad.wide.u32 %at, %tid, 4, %out;";
+    .reg .b64 %out, %at; .reg .b32 %me, %x, %y, %n; .reg .pred %p, %q;
+    ld.param.u64 %out, [out]; mov.u32 %me, %tid.x; mad.wide.u32 %at, %me, 4, %out;";
 
 fn every_way(body: &str, block: u32, expected: impl Fn(u32) -> u32) {
     for options in variants() {
@@ -18,9 +18,9 @@ fn every_way(body: &str, block: u32, expected: impl Fn(u32) -> u32) {
 #[test]
 fn nested_branches_meet_again() {
     let body = "
-        and.b32 %x, %tid, 1; setp.eq.u32 %p, %x, 1;
+        and.b32 %x, %me, 1; setp.eq.u32 %p, %x, 1;
         @%p bra ODD;
-            and.b32 %x, %tid, 2; setp.eq.u32 %q, %x, 2;
+            and.b32 %x, %me, 2; setp.eq.u32 %q, %x, 2;
             @%q bra TWO;
                 mov.b32 %y, 10;
                 bra INNER;
@@ -42,7 +42,7 @@ fn nested_branches_meet_again() {
 #[test]
 fn a_loop_runs_as_often_as_each_lane_asks() {
     let body = "
-        and.b32 %n, %tid, 7; mov.b32 %y, 0;
+        and.b32 %n, %me, 7; mov.b32 %y, 0;
         LOOP:
             setp.eq.u32 %p, %n, 0;
             @%p bra END;
@@ -61,7 +61,7 @@ fn a_loop_runs_as_often_as_each_lane_asks() {
 #[test]
 fn a_slow_path_at_the_end_of_the_text_comes_back() {
     let body = "
-        setp.lt.u32 %p, %tid, 5; mov.b32 %y, 1;
+        setp.lt.u32 %p, %me, 5; mov.b32 %y, 1;
         @%p bra SLOW;
         BACK:
         shfl.sync.idx.b32 %x, %y, 0, 31, -1;
@@ -78,14 +78,14 @@ fn a_slow_path_at_the_end_of_the_text_comes_back() {
 fn threads_may_exit_before_a_barrier() {
     let body = "
         .shared .b32 word;
-        st.global.b32 [%at], %tid;
-        setp.ge.u32 %p, %tid, 70;
+        st.global.b32 [%at], %me;
+        setp.ge.u32 %p, %me, 70;
         @%p bra DONE;
-        setp.eq.u32 %q, %tid, 0;
+        setp.eq.u32 %q, %me, 0;
         @%q st.shared.b32 [word], 5;
         bar.sync 0;
         ld.shared.b32 %x, [word];
-        add.u32 %x, %x, %tid;
+        add.u32 %x, %x, %me;
         st.global.b32 [%at], %x;
         DONE: ret;";
     every_way(body, 128, |tid| if tid < 70 { tid + 5 } else { tid });
@@ -96,7 +96,7 @@ fn a_lane_that_spins_lets_the_lane_it_waits_for_go_on() {
     // Lane by lane through a lock: the lanes that fail to take it go back and try again.
     let body = "
         .shared .b32 lock; .shared .b32 total;
-        setp.eq.u32 %q, %tid, 0;
+        setp.eq.u32 %q, %me, 0;
         @%q st.shared.b32 [lock], 0; @%q st.shared.b32 [total], 0;
         bar.sync 0;
         TRY:
@@ -121,10 +121,10 @@ fn a_lane_that_spins_lets_the_lane_it_waits_for_go_on() {
 fn a_warp_that_spins_lets_others_go_on() {
     let body = "
         .shared .b32 flag;
-        setp.eq.u32 %q, %tid, 0;
+        setp.eq.u32 %q, %me, 0;
         @%q st.shared.b32 [flag], 0;
         bar.sync 0;
-        setp.ge.u32 %p, %tid, 32;
+        setp.ge.u32 %p, %me, 32;
         @%p bra SET;
         WAIT:
             ld.volatile.shared.b32 %x, [flag];
@@ -133,7 +133,7 @@ fn a_warp_that_spins_lets_others_go_on() {
         bra DONE;
         SET:
         mov.b32 %x, 9;
-        setp.eq.u32 %q, %tid, 32;
+        setp.eq.u32 %q, %me, 32;
         @%q atom.shared.exch.b32 %y, [flag], 9;
         DONE:
         st.global.b32 [%at], %x;";
@@ -142,7 +142,7 @@ fn a_warp_that_spins_lets_others_go_on() {
 
 #[test]
 fn a_uniform_branch_that_part_of_the_lanes_take_is_caught() {
-    let with = |bound: u32| format!("{FRAME} setp.lt.u32 %p, %tid, {bound}; @%p bra.uni DONE; DONE: st.global.b32 [%at], %tid;");
+    let with = |bound: u32| format!("{FRAME} setp.lt.u32 %p, %me, {bound}; @%p bra.uni DONE; DONE: st.global.b32 [%at], %me;");
     let fault = run(options(0), &with(7), 1, 32, 32).expect_err("a diverged uniform branch");
     assert_eq!((fault.kind, fault.line > 0), (FaultKind::WarpDivergence, true));
     run(options(0), &with(32), 1, 32, 32).unwrap_or_else(|fault| panic!("{fault}"));
@@ -165,7 +165,7 @@ fn special_registers_say_who_and_where() {
     ];
     for (register, expected) in registers.iter().zip(expected) {
         let body = format!(
-            "{FRAME} mov.u32 %x, %ctaid.x; mad.lo.u32 %x, %x, 48, %tid; mad.wide.u32 %at, %x, 4, %out;
+            "{FRAME} mov.u32 %x, %ctaid.x; mad.lo.u32 %x, %x, 48, %me; mad.wide.u32 %at, %x, 4, %out;
              mov.u32 %y, {register}; st.global.b32 [%at], %y;"
         );
         let found = run(options(3), &body, 2, 48, 96).unwrap_or_else(|fault| panic!("{fault}"));

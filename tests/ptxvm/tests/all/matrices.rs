@@ -233,14 +233,14 @@ fn ldmatrix(count: usize, transpose: bool) -> Vec<u32> {
     let stores: String = (0..count).map(|i| format!("st.global.b32 [%out+{}], %r{i};\n", 4 * i)).collect();
     let body = format!(
         ".shared .align 16 .b8 tile[512];
-         .reg .b64 %out; .reg .b32 %tid, %at, %to, %v, %i, %r<4>; .reg .b16 %h; .reg .pred %p;
-         ld.param.u64 %out, [out]; mov.u32 %tid, %tid.x; mov.u32 %at, tile; mov.u32 %i, %tid;
+         .reg .b64 %out; .reg .b32 %me, %at, %to, %v, %i, %r<4>; .reg .b16 %h; .reg .pred %p;
+         ld.param.u64 %out, [out]; mov.u32 %me, %tid.x; mov.u32 %at, tile; mov.u32 %i, %me;
          FILL: shl.b32 %to, %i, 1; add.u32 %to, %to, %at; cvt.u16.u32 %h, %i; st.shared.u16 [%to], %h;
          add.u32 %i, %i, 32; setp.lt.u32 %p, %i, 256; @%p bra FILL;
          bar.warp.sync 0xffffffff;
-         shl.b32 %to, %tid, 4; add.u32 %to, %to, %at;
+         shl.b32 %to, %me, 4; add.u32 %to, %to, %at;
          ldmatrix.sync.aligned.m8n8.x{count}{}.shared.b16 {{{}}}, [%to];
-         mad.wide.u32 %out, %tid, {}, %out;\n{stores}",
+         mad.wide.u32 %out, %me, {}, %out;\n{stores}",
         if transpose { ".trans" } else { "" },
         registers.join(", "),
         4 * count

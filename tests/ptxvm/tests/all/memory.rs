@@ -4,11 +4,11 @@ use ptxvm::{Class, FaultKind, Machine, MemoryError, Module, Options};
 
 use crate::support::{Params, caught, download, kernel, launch, options, run, upload, variants};
 
-/// A body for which `%at` is the thread's word of `out` and `%tid` its number.
+/// A body for which `%at` is the thread's word of `out` and `%me` its number.
 fn framed(body: &str) -> String {
     format!(
-        ".reg .b64 %out, %at; .reg .b32 %tid, %a, %b, %c, %x<4>; .reg .b64 %l<4>; .reg .b16 %h; .reg .pred %p;
-         ld.param.u64 %out, [out]; mov.u32 %tid, %tid.x; mad.wide.u32 %at, %tid, 4, %out;
+        ".reg .b64 %out, %at; .reg .b32 %me, %a, %b, %c, %x<4>; .reg .b64 %l<4>; .reg .b16 %h; .reg .pred %p;
+         ld.param.u64 %out, [out]; mov.u32 %me, %tid.x; mad.wide.u32 %at, %me, 4, %out;
          {body}"
     )
 }
@@ -56,8 +56,8 @@ fn parameters_are_read_by_name_offset_and_register() {
 fn vectors_go_through_shared_memory_in_order() {
     let body = framed(
         ".shared .align 16 .b8 tile[512];
-         mov.b32 %a, tile; mad.lo.u32 %a, %tid, 16, %a;
-         add.u32 %x0, %tid, 1; add.u32 %x1, %tid, 2; add.u32 %x2, %tid, 3; add.u32 %x3, %tid, 4;
+         mov.b32 %a, tile; mad.lo.u32 %a, %me, 16, %a;
+         add.u32 %x0, %me, 1; add.u32 %x1, %me, 2; add.u32 %x2, %me, 3; add.u32 %x3, %me, 4;
          st.shared.v4.u32 [%a], {%x0, %x1, %x2, %x3};
          ld.shared.v2.b32 {%b, _}, [%a+8]; ld.shared.b64 %l0, [%a];
          mov.b64 {%x0, %x1}, %l0; mad.lo.u32 %b, %b, 100, %x1;
@@ -69,13 +69,12 @@ fn vectors_go_through_shared_memory_in_order() {
 
 #[test]
 fn one_element_past_the_end_is_out_of_bounds() {
-    let with = |count: u32| framed(&format!("setp.lt.u32 %p, %tid, {count}; @%p st.global.b32 [%at], %tid;"));
+    let with = |count: u32| framed(&format!("setp.lt.u32 %p, %me, {count}; @%p st.global.b32 [%at], %me;"));
     caught(FaultKind::OutOfBounds, "st.global", &with(101), &with(100), 1, 128, 100);
-    let before = framed("st.global.b32 [%out+-4], %tid;");
+    let before = framed("st.global.b32 [%out+-4], %me;");
     let fault = run(options(0), &before, 1, 1, 4).expect_err("before the first byte");
     assert!(fault.message.contains("4 bytes before the allocation"), "{fault}");
-    let shared =
-        |at: u32| framed(&format!(".shared .b32 words[8]; st.shared.b32 [words+{at}], %tid; st.global.b32 [%at], %tid;"));
+    let shared = |at: u32| framed(&format!(".shared .b32 words[8]; st.shared.b32 [words+{at}], %me; st.global.b32 [%at], %me;"));
     caught(FaultKind::OutOfBounds, "st.shared", &shared(32), &shared(28), 1, 1, 1);
     let null = framed("mov.b32 %a, 0; st.shared.b32 [%a], %a;");
     assert_eq!(run(options(0), &null, 1, 1, 4).expect_err("null").kind, FaultKind::OutOfBounds);
@@ -83,7 +82,7 @@ fn one_element_past_the_end_is_out_of_bounds() {
 
 #[test]
 fn freed_memory_is_out_of_bounds() {
-    let kernel = kernel("u64:out", &framed("st.global.b32 [%at], %tid;"));
+    let kernel = kernel("u64:out", &framed("st.global.b32 [%at], %me;"));
     let mut machine = Machine::new(options(0));
     let out = machine.alloc(128).expect("memory");
     let params = Params::default().u64(out);
@@ -112,16 +111,16 @@ fn a_vector_must_be_aligned_as_a_whole() {
 #[test]
 fn bytes_nobody_wrote_cannot_be_loaded() {
     let with =
-        |from: u32| framed(&format!("st.global.b32 [%out], %tid; ld.global.b32 %a, [%out+{from}]; st.global.b32 [%out+8], %a;"));
+        |from: u32| framed(&format!("st.global.b32 [%out], %me; ld.global.b32 %a, [%out+{from}]; st.global.b32 [%out+8], %a;"));
     caught(FaultKind::Unwritten, "ld.global", &with(4), &with(0), 1, 1, 4);
     // Three of four bytes are not enough.
     let with = |last: &str| {
         framed(&format!(
-            ".shared .b32 word; st.shared.u8 [word], %tid; st.shared.u8 [word+1], %tid; st.shared.u8 [word+2], %tid; {last}
+            ".shared .b32 word; st.shared.u8 [word], %me; st.shared.u8 [word+1], %me; st.shared.u8 [word+2], %me; {last}
              ld.shared.b32 %a, [word]; st.global.b32 [%at], %a;"
         ))
     };
-    caught(FaultKind::Unwritten, "ld.shared", &with(""), &with("st.shared.u8 [word+3], %tid;"), 1, 1, 1);
+    caught(FaultKind::Unwritten, "ld.shared", &with(""), &with("st.shared.u8 [word+3], %me;"), 1, 1, 1);
 }
 
 #[test]
@@ -137,31 +136,31 @@ fn shared_memory_is_unwritten_again_in_the_next_block() {
 
 #[test]
 fn a_register_nobody_wrote_cannot_be_read() {
-    let with = |guard: &str| framed(&format!("setp.lt.u32 %p, %tid, 31; {guard} mov.b32 %a, 1; st.global.b32 [%at], %a;"));
+    let with = |guard: &str| framed(&format!("setp.lt.u32 %p, %me, 31; {guard} mov.b32 %a, 1; st.global.b32 [%at], %a;"));
     caught(FaultKind::UndefinedRegister, "st.global", &with("@%p"), &with(""), 1, 32, 32);
     let fault = run(options(0), &with("@%p"), 1, 32, 32).expect_err("lane 31 lacks it");
     assert_eq!(fault.lane, Some(31));
     assert!(fault.message.contains("%a"), "{fault}");
-    let predicate = |guard: &str| framed(&format!("{guard} @%p st.global.b32 [%at], %tid;"));
-    caught(FaultKind::UndefinedRegister, "st.global", &predicate(""), &predicate("setp.lt.u32 %p, %tid, 40;\n"), 1, 32, 32);
-    let address = |set: &str| framed(&format!("{set}\nst.global.b32 [%l0], %tid;"));
+    let predicate = |guard: &str| framed(&format!("{guard} @%p st.global.b32 [%at], %me;"));
+    caught(FaultKind::UndefinedRegister, "st.global", &predicate(""), &predicate("setp.lt.u32 %p, %me, 40;\n"), 1, 32, 32);
+    let address = |set: &str| framed(&format!("{set}\nst.global.b32 [%l0], %me;"));
     caught(FaultKind::UndefinedRegister, "st.global", &address(""), &address("mov.u64 %l0, %at;"), 1, 32, 32);
 }
 
 #[test]
 fn two_lanes_may_not_store_different_values_to_one_address() {
     let with = |value: &str| framed(&format!("st.global.b32 [%out], {value};"));
-    caught(FaultKind::ConflictingStore, "st.global", &with("%tid"), &with("7"), 1, 32, 1);
-    let shared = |value: &str| framed(&format!(".shared .b32 word; st.shared.b32 [word], {value}; st.global.b32 [%at], %tid;"));
-    caught(FaultKind::ConflictingStore, "st.shared", &shared("%tid"), &shared("7"), 1, 32, 32);
+    caught(FaultKind::ConflictingStore, "st.global", &with("%me"), &with("7"), 1, 32, 1);
+    let shared = |value: &str| framed(&format!(".shared .b32 word; st.shared.b32 [word], {value}; st.global.b32 [%at], %me;"));
+    caught(FaultKind::ConflictingStore, "st.shared", &shared("%me"), &shared("7"), 1, 32, 32);
 }
 
 #[test]
 fn atomics_combine_what_all_threads_bring() {
     let reduce = |op: &str, start: u32| {
         let body = framed(&format!(
-            ".shared .b32 word; setp.eq.u32 %p, %tid, 0; @%p st.shared.b32 [word], {start}; bar.sync 0;
-             add.u32 %a, %tid, 1; red.shared.{op} [word], %a; bar.sync 0; ld.shared.b32 %b, [word]; st.global.b32 [%at], %b;"
+            ".shared .b32 word; setp.eq.u32 %p, %me, 0; @%p st.shared.b32 [word], {start}; bar.sync 0;
+             add.u32 %a, %me, 1; red.shared.{op} [word], %a; bar.sync 0; ld.shared.b32 %b, [word]; st.global.b32 [%at], %b;"
         ));
         variants().map(|options| run(options, &body, 1, 64, 64).unwrap_or_else(|fault| panic!("{fault}"))[9]).collect::<Vec<_>>()
     };
@@ -173,7 +172,7 @@ fn atomics_combine_what_all_threads_bring() {
     assert!(reduce("xor.b32", 0).iter().all(|&x| x == 64));
     // Every block adds to one counter; the old values are all different.
     let body = framed(
-        "setp.eq.u32 %p, %tid, 0; mov.u32 %b, %ctaid.x; add.u32 %b, %b, 1; mad.wide.u32 %at, %b, 4, %out;
+        "setp.eq.u32 %p, %me, 0; mov.u32 %b, %ctaid.x; add.u32 %b, %b, 1; mad.wide.u32 %at, %b, 4, %out;
          @%p atom.global.add.u32 %a, [%out], 1; @%p st.global.b32 [%at], %a;",
     );
     for options in variants() {
@@ -242,8 +241,8 @@ fn the_hosts_writes_fills_and_copies_carry_the_written_state() {
 fn instructions_sectors_and_bank_conflicts_are_counted() {
     let count = |stride: u32| {
         let body = framed(&format!(
-            ".shared .align 16 .b8 tile[4096]; mov.b32 %a, tile; mad.lo.u32 %a, %tid, {stride}, %a;
-             st.shared.b32 [%a], %tid; mad.wide.u32 %at, %tid, {stride}, %out; st.global.b32 [%at], %tid;
+            ".shared .align 16 .b8 tile[4096]; mov.b32 %a, tile; mad.lo.u32 %a, %me, {stride}, %a;
+             st.shared.b32 [%a], %me; mad.wide.u32 %at, %me, {stride}, %out; st.global.b32 [%at], %me;
              bar.sync 0;"
         ));
         let kernel = kernel("u64:out", &body);

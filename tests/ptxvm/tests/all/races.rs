@@ -9,10 +9,10 @@ use crate::support::{caught, options, run, variants};
 fn framed(body: &str) -> String {
     format!(
         ".shared .align 16 .b8 tile[4096];
-         .reg .b64 %out, %at, %next, %l; .reg .b32 %tid, %cta, %a, %z, %b, %c; .reg .b16 %h; .reg .pred %p;
-         ld.param.u64 %out, [out]; mov.u32 %tid, %tid.x; mov.u32 %cta, %ctaid.x; mov.u32 %b, %ntid.x;
-         add.u32 %c, %tid, 1; rem.u32 %c, %c, %b; shl.b32 %z, %c, 2; shl.b32 %a, %tid, 2;
-         mad.wide.u32 %next, %c, 4, %out; mad.wide.u32 %at, %tid, 4, %out;
+         .reg .b64 %out, %at, %next, %l; .reg .b32 %me, %cta, %a, %z, %b, %c; .reg .b16 %h; .reg .pred %p;
+         ld.param.u64 %out, [out]; mov.u32 %me, %tid.x; mov.u32 %cta, %ctaid.x; mov.u32 %b, %ntid.x;
+         add.u32 %c, %me, 1; rem.u32 %c, %c, %b; shl.b32 %z, %c, 2; shl.b32 %a, %me, 2;
+         mad.wide.u32 %next, %c, 4, %out; mad.wide.u32 %at, %me, 4, %out;
          mov.b32 %b, tile; add.u32 %a, %a, %b; add.u32 %z, %z, %b;
          {body}"
     )
@@ -21,7 +21,7 @@ fn framed(body: &str) -> String {
 #[test]
 fn a_read_of_anothers_write_needs_a_barrier() {
     let with =
-        |barrier: &str| framed(&format!("st.shared.b32 [%a], %tid; {barrier}\nld.shared.b32 %c, [%z]; st.global.b32 [%at], %c;"));
+        |barrier: &str| framed(&format!("st.shared.b32 [%a], %me; {barrier}\nld.shared.b32 %c, [%z]; st.global.b32 [%at], %c;"));
     let fault_kinds = |body: &str, block: u32| {
         let mut kinds: Vec<_> = variants().map(|options| run(options, body, 1, block, 64).expect_err("a race").kind).collect();
         kinds.dedup();
@@ -42,7 +42,7 @@ fn a_read_of_anothers_write_needs_a_barrier() {
 fn a_write_after_anothers_read_needs_a_barrier() {
     let with = |barrier: &str| {
         framed(&format!(
-            "st.shared.b32 [%a], %tid; bar.sync 0; ld.shared.b32 %c, [%z]; {barrier}
+            "st.shared.b32 [%a], %me; bar.sync 0; ld.shared.b32 %c, [%z]; {barrier}
              st.shared.b32 [%a], %c; st.global.b32 [%at], %c;"
         ))
     };
@@ -52,9 +52,8 @@ fn a_write_after_anothers_read_needs_a_barrier() {
 
 #[test]
 fn a_write_over_anothers_write_needs_a_barrier() {
-    let with = |barrier: &str| {
-        framed(&format!("st.shared.b32 [%a], %tid; {barrier}\nst.shared.b32 [%z], 5; st.global.b32 [%at], %tid;"))
-    };
+    let with =
+        |barrier: &str| framed(&format!("st.shared.b32 [%a], %me; {barrier}\nst.shared.b32 [%z], 5; st.global.b32 [%at], %me;"));
     caught(FaultKind::SharedRace, "st.shared", &with(""), &with("bar.sync 0;"), 1, 64, 64);
     caught(FaultKind::SharedRace, "st.shared", &with(""), &with("bar.warp.sync -1;"), 1, 32, 32);
 }
@@ -64,9 +63,9 @@ fn a_warp_barrier_for_some_lanes_orders_only_those() {
     // Lanes 0 to 15 read the next lane's word; lane 15 reads lane 16's.
     let with = |last: u32| {
         framed(&format!(
-            "st.shared.b32 [%a], %tid; setp.lt.u32 %p, %tid, 16; @!%p bra END;
+            "st.shared.b32 [%a], %me; setp.lt.u32 %p, %me, 16; @!%p bra END;
              bar.warp.sync 0xffff;
-             setp.lt.u32 %p, %tid, {last}; @%p ld.shared.b32 %c, [%z];
+             setp.lt.u32 %p, %me, {last}; @%p ld.shared.b32 %c, [%z];
              END: st.global.b32 [%at], %c;"
         ))
     };
@@ -78,14 +77,14 @@ fn a_warp_barrier_for_some_lanes_orders_only_those() {
 fn neighbouring_halves_of_a_word_are_apart() {
     let with = |offset: u32| {
         framed(&format!(
-            "mov.b32 %b, tile; mad.lo.u32 %b, %tid, {offset}, %b; cvt.u16.u32 %h, %tid; st.shared.b16 [%b], %h;
-             st.global.b32 [%at], %tid;"
+            "mov.b32 %b, tile; mad.lo.u32 %b, %me, {offset}, %b; cvt.u16.u32 %h, %me; st.shared.b16 [%b], %h;
+             st.global.b32 [%at], %me;"
         ))
     };
     run(options(0), &with(2), 1, 64, 64).unwrap_or_else(|fault| panic!("{fault}"));
     let overlapping = framed(
-        "mov.b32 %b, tile; and.b32 %c, %tid, 62; shl.b32 %c, %c, 1; add.u32 %b, %b, %c; cvt.u16.u32 %h, %tid;
-         and.b32 %c, %tid, 1; setp.eq.u32 %p, %c, 1; @%p st.shared.b16 [%b], %h; @!%p st.shared.b16 [%b], %h; st.global.b32 [%at], %tid;",
+        "mov.b32 %b, tile; and.b32 %c, %me, 62; shl.b32 %c, %c, 1; add.u32 %b, %b, %c; cvt.u16.u32 %h, %me;
+         and.b32 %c, %me, 1; setp.eq.u32 %p, %c, 1; @%p st.shared.b16 [%b], %h; @!%p st.shared.b16 [%b], %h; st.global.b32 [%at], %me;",
     );
     assert_eq!(run(options(0), &overlapping, 1, 64, 64).expect_err("two lanes, one half").kind, FaultKind::SharedRace);
 }
@@ -94,7 +93,7 @@ fn neighbouring_halves_of_a_word_are_apart() {
 fn atomics_do_not_race_with_each_other_but_with_plain_accesses() {
     let with = |barrier: &str| {
         framed(&format!(
-            "setp.eq.u32 %p, %tid, 0; @%p st.shared.b32 [tile], 0; bar.sync 0;
+            "setp.eq.u32 %p, %me, 0; @%p st.shared.b32 [tile], 0; bar.sync 0;
              red.shared.add.u32 [tile], 1; {barrier}
              ld.shared.b32 %c, [tile]; st.global.b32 [%at], %c;"
         ))
@@ -109,14 +108,14 @@ fn atomics_do_not_race_with_each_other_but_with_plain_accesses() {
 fn blocks_may_not_touch_what_another_writes() {
     let with = |index: &str| {
         framed(&format!(
-            "mov.u32 %c, {index}; mad.wide.u32 %at, %c, 4, %out; setp.eq.u32 %p, %tid, 0; @%p st.global.b32 [%at], 1;"
+            "mov.u32 %c, {index}; mad.wide.u32 %at, %c, 4, %out; setp.eq.u32 %p, %me, 0; @%p st.global.b32 [%at], 1;"
         ))
     };
     caught(FaultKind::GlobalRace, "st.global", &with("0"), &with("%cta"), 4, 32, 4);
     // Reading what another block wrote, in either order.
     let read = |from: &str| {
         framed(&format!(
-            "mad.wide.u32 %at, %cta, 4, %out; setp.eq.u32 %p, %tid, 0; @%p st.global.b32 [%at], 1;
+            "mad.wide.u32 %at, %cta, 4, %out; setp.eq.u32 %p, %me, 0; @%p st.global.b32 [%at], 1;
              @%p ld.global.b32 %c, [{from}]; @%p st.global.b32 [%at+32], %c;"
         ))
     };
@@ -126,9 +125,8 @@ fn blocks_may_not_touch_what_another_writes() {
         assert!(matches!(fault.kind, FaultKind::GlobalRace | FaultKind::Unwritten), "{fault}");
     }
     // Atomics of several blocks are fine; a plain read among them is not.
-    let atomic = |read: &str| {
-        framed(&format!("setp.ne.u32 %p, %tid, 0; @%p bra END; atom.global.exch.b32 %c, [%at], 1; {read} END: ret;"))
-    };
+    let atomic =
+        |read: &str| framed(&format!("setp.ne.u32 %p, %me, 0; @%p bra END; atom.global.exch.b32 %c, [%at], 1; {read} END: ret;"));
     let seeded = |body: &str, seed: u64| {
         use crate::support::{Params, kernel, launch};
         let mut machine = ptxvm::Machine::new(options(seed));
@@ -147,7 +145,7 @@ fn blocks_may_not_touch_what_another_writes() {
 #[test]
 fn global_memory_within_a_block_needs_the_same_barriers() {
     let with = |barrier: &str| {
-        framed(&format!("st.global.b32 [%at], %tid; {barrier}\nld.global.b32 %c, [%next]; st.global.b32 [%at+256], %c;"))
+        framed(&format!("st.global.b32 [%at], %me; {barrier}\nld.global.b32 %c, [%next]; st.global.b32 [%at+256], %c;"))
     };
     caught(FaultKind::GlobalRace, "ld.global", &with(""), &with("bar.warp.sync -1;"), 1, 32, 96);
     for options in variants() {
@@ -156,13 +154,13 @@ fn global_memory_within_a_block_needs_the_same_barriers() {
         run(options, &with("bar.sync 0;"), 1, 64, 128).unwrap_or_else(|fault| panic!("{fault}"));
     }
     let after_read = |barrier: &str| {
-        framed(&format!("st.global.b32 [%at], %tid; bar.sync 0; ld.global.b32 %c, [%next]; {barrier}\nst.global.b32 [%at], %c;"))
+        framed(&format!("st.global.b32 [%at], %me; bar.sync 0; ld.global.b32 %c, [%next]; {barrier}\nst.global.b32 [%at], %c;"))
     };
     caught(FaultKind::GlobalRace, "global.b32", &after_read(""), &after_read("bar.sync 0;"), 1, 64, 64);
 }
 
 #[test]
 fn bytes_read_as_constant_may_not_be_written_in_the_launch() {
-    let with = |load: &str| framed(&format!("st.global.b32 [%at], %tid; {load} %c, [%at]; st.global.b32 [%at+128], %c;"));
+    let with = |load: &str| framed(&format!("st.global.b32 [%at], %me; {load} %c, [%at]; st.global.b32 [%at+128], %c;"));
     caught(FaultKind::GlobalRace, "ld.global.nc", &with("ld.global.nc.b32"), &with("ld.global.b32"), 1, 32, 64);
 }

@@ -67,6 +67,7 @@ fn refusals_name_the_line_and_what_was_found() {
     assert!(message("add.u32 %a, %a, %x;").contains("`%x`, which is not declared here"));
     assert!(message("\n\nbra NOWHERE;").contains("PTX line 10: the label `NOWHERE` is not declared"));
     assert!(message(".reg .b32 %a;").contains("`%a` is declared twice"));
+    assert!(message(".reg .b32 %tid;").contains("expected a name of no special register"));
     assert!(message("L: L: ret;").contains("`L` is declared twice"));
     assert!(message("mov.b32 %a, 1 / 0;").contains("has no value of 64 bits"));
     assert!(message("mov.b32 %a, 0f3F8;").contains("3 hex digits; expected 8"));
