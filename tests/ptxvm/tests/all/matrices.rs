@@ -13,8 +13,6 @@ struct Product {
     a: &'static [(usize, usize, &'static str, &'static str)],
     b: &'static [(usize, usize, &'static str, &'static str)],
     registers: (usize, usize),
-    /// Values a register.
-    halves: usize,
 }
 
 const C: [(usize, &str, &str); 4] = [(0, "g", "2t"), (1, "g", "2t+1"), (2, "g+8", "2t"), (3, "g+8", "2t+1")];
@@ -38,7 +36,6 @@ const TF32_K8: Product = Product {
     a: &[(0, 0, "g", "t"), (1, 0, "g+8", "t"), (2, 0, "g", "t+4"), (3, 0, "g+8", "t+4")],
     b: &[(0, 0, "t", "g"), (1, 0, "t+4", "g")],
     registers: (4, 2),
-    halves: 1,
 };
 const TF32_K4: Product = Product {
     shape: "m16n8k4.row.col.f32.tf32.tf32.f32",
@@ -46,7 +43,6 @@ const TF32_K4: Product = Product {
     a: &[(0, 0, "g", "t"), (1, 0, "g+8", "t")],
     b: &[(0, 0, "t", "g")],
     registers: (2, 1),
-    halves: 1,
 };
 const BF16_K16: Product = Product {
     shape: "m16n8k16.row.col.f32.bf16.bf16.f32",
@@ -63,7 +59,6 @@ const BF16_K16: Product = Product {
     ],
     b: &[(0, 0, "2t", "g"), (0, 1, "2t+1", "g"), (1, 0, "2t+8", "g"), (1, 1, "2t+9", "g")],
     registers: (4, 2),
-    halves: 2,
 };
 const BF16_K8: Product = Product {
     shape: "m16n8k8.row.col.f32.bf16.bf16.f32",
@@ -71,7 +66,6 @@ const BF16_K8: Product = Product {
     a: &[(0, 0, "g", "2t"), (0, 1, "g", "2t+1"), (1, 0, "g+8", "2t"), (1, 1, "g+8", "2t+1")],
     b: &[(0, 0, "2t", "g"), (0, 1, "2t+1", "g")],
     registers: (2, 1),
-    halves: 2,
 };
 const F16_K16: Product = Product { shape: "m16n8k16.row.col.f32.f16.f16.f32", ..BF16_K16 };
 const F16_K8: Product = Product { shape: "m16n8k8.row.col.f32.f16.f16.f32", ..BF16_K8 };

@@ -153,6 +153,18 @@ fn global_memory_within_a_block_needs_the_same_barriers() {
         assert!(matches!(fault.kind, FaultKind::GlobalRace | FaultKind::Unwritten), "{fault}");
         run(options, &with("bar.sync 0;"), 1, 64, 128).unwrap_or_else(|fault| panic!("{fault}"));
     }
+    // What was read before a barrier does not count against a thread that reads again and writes.
+    let again = framed(
+        "st.global.b32 [%at], %me; bar.sync 0; ld.global.b32 %c, [%next]; ld.global.b32 %c, [%out]; bar.sync 0;
+         ld.global.b32 %c, [%at]; add.u32 %c, %c, 1; st.global.b32 [%at], %c;",
+    );
+    for options in variants() {
+        let words = run(options.clone(), &again, 1, 64, 64).unwrap_or_else(|fault| panic!("{fault}"));
+        assert_eq!(words, (1..65).collect::<Vec<_>>());
+        let within = again.replace("bar.sync 0;", "bar.warp.sync -1;");
+        let words = run(options, &within, 1, 32, 32).unwrap_or_else(|fault| panic!("{fault}"));
+        assert_eq!(words, (1..33).collect::<Vec<_>>());
+    }
     let after_read = |barrier: &str| {
         framed(&format!("st.global.b32 [%at], %me; bar.sync 0; ld.global.b32 %c, [%next]; {barrier}\nst.global.b32 [%at], %c;"))
     };

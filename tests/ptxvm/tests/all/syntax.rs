@@ -101,6 +101,10 @@ fn modules_outside_the_subset_are_refused() {
     refused(&text("", "/* never closed"), "PTX line 6: a comment opens here");
     refused(&text("", "ret; \u{a7}"), "expected PTX");
     refused(&text("", "ret; {"), "the end of the text");
+    refused(&text("", ".shared .b8 a[49153];"), "`a` has more than 49152 bytes");
+    let used = ".shared .b8 a[40000]; .shared .b8 b[40000]; .reg .b32 %r; mov.b32 %r, a; mov.b32 %r, b;";
+    refused(&text("", used), "`k` has 80000 bytes of static shared memory");
+    refused(".version 7.0 .target sm_80 .visible .entry k(.param .align 3 .b8 block[4]) { ret; }", "alignment 3");
     let twice = format!("{}\n.visible .entry k() {{ ret; }}", text("", "ret;"));
     refused(&twice, "the entry `k` is declared twice");
 }
