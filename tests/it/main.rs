@@ -19,3 +19,4 @@ mod oracle;
 mod paper;
 mod reference_checks;
 mod shaders;
+mod wgpu;
