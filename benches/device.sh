@@ -79,16 +79,16 @@ part() {
     timeout --kill-after=10 "$limit" "$@" >"$work/part" 2>&1 </dev/null
     status=$?
     cat "$work/part" >>"$log"
-    [ $status -eq 0 ] && return 0
+    [ "$status" -eq 0 ] && return 0
     step_status=FAILED
-    if [ $status -eq 124 ] || [ $status -eq 137 ]; then
+    if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
         why="$limit s were not enough for $(basename "$1")"
     else
         why=$(grep -m1 -E '^error: |^backend |panicked at|failed to run command|Error: |ERROR SUMMARY' "$work/part" | cut -c1-120)
         why=${why:-$(basename "$1") ended with status $status}
     fi
     note=${note:-$why}
-    return $status
+    return "$status"
 }
 
 # shown PATTERN: lines of the last part that belong on the screen.
@@ -134,9 +134,6 @@ bench() {
     done
 }
 
-bench_cuda() { bench cuda; }
-bench_wgpu() { bench wgpu --adapter "$MECHGRAPH_ADAPTER"; }
-
 tests_wgpu() {
     part 240 "$folder/it" wgpu_llvmpipe wgpu:: --show-output
     shown '^test result|^skipped'
@@ -157,7 +154,7 @@ lib() {
 
 sanitizer() {
     local tool found
-    found=$(command -v compute-sanitizer || ls -d /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -1)
+    found=$(command -v compute-sanitizer || find /usr/local -path '/usr/local/cuda*/bin/compute-sanitizer' 2>/dev/null | tail -1)
     for tool in memcheck racecheck synccheck initcheck; do
         part 150 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$mechgraph" bench --backend cuda --quiet \
             --repeats 1 --shape 300x130 --shape 144x70x150
@@ -175,10 +172,22 @@ peers() {
 for name in "${wanted[@]}"; do
     echo "== $name" | tee -a "$log"
     step_status=ok note='' started=$SECONDS
-    "${name//-/_}"
+    case $name in
+    machine) machine ;;
+    devices) devices ;;
+    tests-cuda) tests_cuda ;;
+    tests-unit) tests_unit ;;
+    probe) probe ;;
+    bench-cuda) bench cuda ;;
+    lib) lib ;;
+    tests-wgpu) tests_wgpu ;;
+    bench-wgpu) bench wgpu --adapter "$MECHGRAPH_ADAPTER" ;;
+    sanitizer) sanitizer ;;
+    peers) peers ;;
+    esac
     [ "$step_status" = ok ] || failed=1
     printf '%-11s %-6s %4d s  %s\n' "$name" "$step_status" $((SECONDS - started)) "$note" >>"$summary"
 done
 echo
 cat "$summary"
-exit $failed
+exit "$failed"
