@@ -218,7 +218,7 @@ mod tests {
         let text = choose(&[&card, &chip], Some("voodoo")).unwrap_err().to_string();
         assert_eq!(
             text,
-            "backend wgpu: found no adapter whose name holds 'voodoo'; expected one of: Card 9 (vulkan, a); Chip (vulkan, b)"
+            "backend wgpu: no adapter whose name holds 'voodoo'; expected one of: Card 9 (vulkan, a); Chip (vulkan, b)"
         );
         assert!(choose(&[], None).unwrap_err().to_string().contains("no adapter on this machine"));
     }

@@ -83,10 +83,11 @@ pub fn partials<T: Element>(text: &Text, case: &Case) -> Result<Vec<T>, Failure>
         stride: stride as u32,
         slab_rows: case.slab_rows as u32,
     };
-    device.launch(text, [tiles as u32, slabs as u32, 1], &params)?;
+    let statistics = device.launch(text, [tiles as u32, slabs as u32, 1], &params)?;
     device.only::<T>("partials", &out, |_, _| true)?;
     let got = device.read::<T>(&out);
     close("partials", &wide(&got), &reference(&wide(&x), case, tile), T::BOUND)?;
+    no_bank_conflicts(&statistics)?;
     Ok(got)
 }
 

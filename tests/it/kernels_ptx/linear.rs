@@ -117,7 +117,7 @@ pub fn run(text: &Text, case: &Case) -> Result<Vec<f32>, Failure> {
         pre_stride: pre.stride as u32,
         column_tiles: column_tiles as u32,
     };
-    device.launch(text, [(row_tiles * column_tiles) as u32, 1, 1], &params)?;
+    let statistics = device.launch(text, [(row_tiles * column_tiles) as u32, 1, 1], &params)?;
     device.only::<f32>("y", &y, |_, _| true)?;
     let (want, want_pre) = reference(case, epilogue, &x, &w, &bias, &before);
     let got: Vec<f32> = device.read(&y);
@@ -137,6 +137,7 @@ pub fn run(text: &Text, case: &Case) -> Result<Vec<f32>, Failure> {
     if has_pre {
         close("pre", &wide(&device.read(&pre)), &want_pre, 1e-6)?;
     }
+    no_bank_conflicts(&statistics)?;
     Ok(got)
 }
 

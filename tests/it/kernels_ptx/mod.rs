@@ -11,7 +11,7 @@ mod planted;
 
 use bytemuck::Pod;
 use mechgraph::kernel::{Configuration, Kernel, registry};
-use ptxvm::{Completion, Launch, Machine, Module, Options};
+use ptxvm::{Completion, Launch, Machine, Module, Options, Statistics};
 
 /// The orders that a kernel must not depend on.
 const ORDERS: [(u64, Completion); 4] =
@@ -115,13 +115,13 @@ impl Device {
         }
         values
     }
-    fn launch(&mut self, text: &Text, grid: [u32; 3], params: &impl Pod) -> Result<(), Failure> {
+    fn launch(&mut self, text: &Text, grid: [u32; 3], params: &impl Pod) -> Result<Statistics, Failure> {
         let module = Module::parse(&text.text).map_err(|e| e.to_string())?;
         let kernel = module.kernel(&text.entry).expect("entry and file have one name");
         assert_eq!(kernel.param_bytes() as usize, size_of_val(params), "{}", text.entry);
         let (threads, shared) = (text.configuration.threads, text.configuration.shared);
         let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared: shared, params: bytemuck::bytes_of(params) };
-        self.machine.launch(&kernel, &launch).map(|_| ()).map_err(|fault| fault.to_string())
+        self.machine.launch(&kernel, &launch).map_err(|fault| fault.to_string())
     }
     /// Whether exactly the elements for which `result` holds are written.
     fn only<T>(&self, what: &str, view: &View, result: impl Fn(usize, usize) -> bool) -> Result<(), Failure> {
@@ -155,4 +155,12 @@ fn relative_error(got: &[f64], want: &[f64]) -> f64 {
 fn close(what: &str, got: &[f64], want: &[f64], bound: f64) -> Result<(), Failure> {
     let error = relative_error(got, want);
     if error <= bound { Ok(()) } else { Err(format!("{what}: relative error {error:e}; expected at most {bound:e}")) }
+}
+
+/// The tiles are laid out so that no access to shared memory takes more wavefronts than its bytes.
+fn no_bank_conflicts(statistics: &Statistics) -> Result<(), Failure> {
+    match statistics.bank_conflicts {
+        0 => Ok(()),
+        n => Err(format!("{n} wavefronts of shared memory too many")),
+    }
 }

@@ -132,6 +132,7 @@ impl Warp {
                     let who = block.who(self.index, lane);
                     block.shadow.end_copy(&block.clocks, copy.to, copy.size, who);
                     block.shared.store(copy.to, copy.size, value);
+                    block.changed = block.statistics.instructions;
                 }
             }
         }
