@@ -1,4 +1,5 @@
-//! Prints how many warp instructions a second the interpreter executes in a few loops.
+//! Prints how many warp instructions a second the interpreter executes in a few loops; an argument picks those whose
+//! name contains it.
 
 use std::time::Instant;
 
@@ -58,7 +59,8 @@ fn main() {
         ("bar.sync", "bar.sync 0;"),
         ("bar.warp.sync", "bar.warp.sync -1;"),
     ];
-    for (name, step) in loops {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for (name, step) in loops.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         let module = Module::parse(&text(step)).unwrap_or_else(|error| panic!("{error}"));
         let kernel = module.kernel("loop").expect("the entry");
         let mut machine = Machine::new(Options::default());

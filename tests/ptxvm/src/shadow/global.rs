@@ -69,8 +69,32 @@ pub(crate) struct GlobalCell {
 
 impl GlobalCell {
     /// Checks an access against all before it and records it, as `SharedShadow::access` does.
-    #[inline]
+    #[inline(always)]
     pub fn access(&mut self, clocks: &Clocks, who: Who, kind: Kind) -> Option<Conflict> {
+        let (stamp, floor) = (clocks.stamp(who.warp), clocks.floor(who.warp));
+        let (warp, lane) = (1 << who.warp, 1 << who.lane);
+        let mine = |past: &Past| past.warps == warp && past.lanes == lane;
+        let before = |past: &Past| past.cta == 0 || past.cta == who.cta && (past.stamp <= floor || mine(past));
+        if kind == Kind::Read && before(&self.writes) {
+            let reads = &mut self.reads;
+            if before(reads) {
+                *reads = Past::only(who, stamp);
+                return None;
+            }
+            if reads.cta == who.cta && reads.stamp == stamp && reads.warps == warp {
+                reads.lanes |= lane;
+                return None;
+            }
+        }
+        if kind == Kind::Write && before(&self.writes) && before(&self.reads) {
+            *self = Self { writes: Past::only(who, stamp), reads: Past::default(), serial: who.serial, atomic: false };
+            return None;
+        }
+        self.examine(clocks, who, kind)
+    }
+
+    #[inline(never)]
+    fn examine(&mut self, clocks: &Clocks, who: Who, kind: Kind) -> Option<Conflict> {
         let past = if self.atomic { Kind::Atomic } else { Kind::Write };
         let mut same = None;
         if kind == Kind::Write && self.serial == who.serial && self.writes.cta == who.cta && !self.atomic {
