@@ -212,12 +212,12 @@ mod tests {
     fn rates_and_shares_follow_from_the_median() {
         let mut ceilings = Ceilings::new("note".into(), 1e11);
         ceilings.peaks.insert("f32", 8e11);
-        // 2e8 operations and 2,800,800 bytes in half a millisecond.
+        // 2e8 operations and 3,200,800 bytes in half a millisecond.
         let report = report(|w| Outcome::Timed(Timing::of(w, Clock::Device, vec![1e-3, 5e-4, 4e-4])), Some(ceilings));
         let table = report.table();
         let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
         let expected =
-            ["linear", "1000x500x200", "f32", "0.500", "0.400", "50.0", "%", "5.6", "5.6", "%", "1.5e-7", "linear_f32_sm80@c"];
+            ["linear", "1000x500x200", "f32", "0.500", "0.400", "50.0", "%", "6.4", "6.4", "%", "1.5e-7", "linear_f32_sm80@c"];
         assert_eq!(words, expected, "{table}");
         assert!(table.contains("ceilings: copy 100.0 GB/s, f32 0.800 TFLOP/s (note)"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
