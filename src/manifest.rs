@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, Placed};
 use crate::error::{Error, Result};
 use crate::text;
 
@@ -177,6 +177,9 @@ pub struct Manifest {
     /// The peak that the plan foresaw.
     pub plan_bytes: Option<u64>,
     pub roads: Vec<Road>,
+    /// Which operations ran on the device and which on the host; absent on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<Placed>,
     /// In the model's order; empty until a LIB run is done.
     #[serde(default)]
     pub node_layers: Vec<NodeLayer>,
@@ -195,6 +198,7 @@ impl Manifest {
             peak_memory_bytes: None,
             plan_bytes: None,
             roads: Vec::new(),
+            operations: None,
             node_layers: Vec::new(),
         }
     }

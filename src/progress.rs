@@ -20,7 +20,7 @@ pub enum Mode {
     Bar,
     /// Lines of text.
     Plain,
-    /// Lines of JSON: `{"stage","done","total","rate","eta_seconds"}`.
+    /// Lines of JSON: `{"stage","done","total","rate","eta_seconds"}`, or `{"note"}`.
     Json,
 }
 
@@ -66,6 +66,14 @@ impl Progress {
     /// Seconds of wall time of each finished stage, in the order in which they finished.
     pub fn times(&self) -> Vec<(String, f64)> {
         unpoisoned(&self.times).clone()
+    }
+    /// Says one line about the run as a whole.
+    pub fn note(&self, text: &str) {
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Bar | Mode::Plain => self.print(&format!("note: {text}")),
+            Mode::Json => self.print(&serde_json::json!({ "note": text }).to_string()),
+        }
     }
     fn print(&self, line: &str) {
         // A closed stderr must not stop the work: its results go to files.

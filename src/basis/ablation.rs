@@ -331,7 +331,7 @@ mod tests {
     use crate::basis::rotation::Threshold;
     use crate::basis::{self, BasisKind, EdgeKind, Graph, Method, Options, Problem};
     use crate::data::{Labels, Samples};
-    use crate::device::{Arena, Choice, Device};
+    use crate::device::{Arena, Cpu, Device};
     use crate::model::fixture::{mlp_config, transformer_config};
     use crate::model::{ActFn, MlpConfig, Norm, TransformerConfig, random_mlp, random_transformer};
     use crate::ops::run_cpu;
@@ -358,7 +358,7 @@ mod tests {
     }
 
     fn with_runner(test: impl FnOnce(&Runner)) {
-        let (device, progress) = (Device::open(Choice::Cpu, 2).unwrap(), Progress::new(Mode::Quiet));
+        let (device, progress) = (Device::Cpu(Cpu::new(2).unwrap()), Progress::new(Mode::Quiet));
         test(&Runner { device: &device, progress: &progress, batch: None, memory: u64::MAX, checkpoints: None });
     }
 
@@ -535,7 +535,7 @@ mod tests {
     fn blocks_batches_and_threads_do_not_matter() {
         let (model, data) = transformer(Norm::Ln, false, false);
         let scores = [(1, None), (2, Some(1)), (2, Some(200))].map(|(threads, batch)| {
-            let (device, progress) = (Device::open(Choice::Cpu, threads).unwrap(), Progress::new(Mode::Quiet));
+            let (device, progress) = (Device::Cpu(Cpu::new(threads).unwrap()), Progress::new(Mode::Quiet));
             let runner = Runner { device: &device, progress: &progress, batch, memory: u64::MAX, checkpoints: None };
             let graph = graph(&model, &data, &["ln1.0", "ln2.0", "output"], BasisKind::Jacobian, &runner);
             let bench = Bench::new(&model, data.clone(), &runner).unwrap();

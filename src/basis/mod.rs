@@ -28,7 +28,7 @@ use self::plan::{Node, Section};
 use self::rotation::{Basis, Moments, Pca, PcaOptions, Threshold};
 use crate::data::DataSet;
 use crate::data::stream::{self, Runner, Sum};
-use crate::device::{Builder, DType, Device, Tensor};
+use crate::device::{Builder, DType, Tensor};
 use crate::error::{Error, Result};
 use crate::manifest::Road;
 use crate::model::Model;
@@ -169,7 +169,7 @@ pub fn check(problem: Problem, runner: &Runner) -> Result<()> {
 
 /// Computes bases and edges.
 pub fn build(problem: Problem, runner: &Runner) -> Result<Graph> {
-    let Device::Cpu(cpu) = runner.device;
+    let cpu = runner.device.host();
     let plan = Plan::new(problem)?;
     let Roads { report, closed } = plan.roads()?;
     let gathered = plan.gather(runner, problem.data, &closed, "moments")?;

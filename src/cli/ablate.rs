@@ -16,7 +16,7 @@ use crate::basis::edge_mask::EdgeMask;
 use crate::basis::plan::{Node, nodes};
 use crate::basis::schedule::{self, Curve, Protocol, Schedule};
 use crate::basis::store::{self, Stored};
-use crate::data::{self, DataSet};
+use crate::data::DataSet;
 use crate::device::DType;
 use crate::error::{Error, Result};
 use crate::manifest::{Fingerprint, Manifest, Source};
@@ -246,7 +246,8 @@ impl Opened {
 /// Runs `mechgraph ablate`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device()?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F64, &progress)?;
     let run = Opened::new(&args.run, |default| args.common.dtype(&device, default))?;
     check_free(&run.dir.file(args.file_name()), args.common.force)?;
     let model = &run.model.model;
@@ -255,9 +256,8 @@ pub fn run(args: Args) -> Result<()> {
         args.data.required()?;
     }
     let spec = args.data.or_split(path, "test");
-    let set = data::load(&spec, model)?;
+    let set = args.data.load(&spec, model)?;
     let fingerprint = fingerprint(&args, &run, (&spec, &set), device.backend());
-    let progress = args.common.progress();
     let runner = args.common.runner(&device, &progress)?;
     let (bench, protocol) = (Bench::new(model, set, &runner)?, args.protocol()?);
     let (kind, (base, curves)) = match args.kind {

@@ -6,7 +6,6 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::common::{Common, DataFlags, Layers, check_apart, check_unique, metadata};
 use super::run_dir::check_free;
-use crate::data;
 use crate::device::DType;
 use crate::error::Result;
 use crate::model::Model;
@@ -48,13 +47,13 @@ impl Args {
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
     let spec = args.data.or_split(&args.model, "train");
-    let device = args.common.device()?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F32, &progress)?;
     let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
     let count = loaded.model.layers();
     let layers = args.layers.as_ref().map_or_else(|| Ok((0..count).collect()), |l| l.resolve("--layers", count))?;
     let places = loaded.model.places("--sites", &args.sites, &layers)?;
-    let set = data::load(&spec, &loaded.model)?;
-    let progress = args.common.progress();
+    let set = args.data.load(&spec, &loaded.model)?;
     let runner = args.common.runner(&device, &progress)?;
     capture(&loaded.model, &set, &places, &runner, &args.out, &metadata("capture", &loaded, &set))
 }

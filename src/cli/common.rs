@@ -9,11 +9,11 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use crate::data::DataSet;
 use crate::data::stream::Runner;
-use crate::device::{Choice, DType, Device};
+use crate::data::{self, DataSet};
+use crate::device::{Choice, DType, Device, DriverChoice, Request};
 use crate::error::{Error, Result};
-use crate::model::Loaded;
+use crate::model::{Loaded, Model};
 use crate::progress::{Mode, Progress};
 
 /// The most CPU threads: beyond the cores there is nothing to gain, and far beyond them a system
@@ -27,6 +27,9 @@ pub struct Common {
     /// auto, cuda, wgpu or cpu
     #[arg(long, value_name = "NAME", default_value = "auto", hide_possible_values = true)]
     pub backend: Backend,
+    /// nvidia, or interpreter: what plays the CUDA device
+    #[arg(long, value_name = "NAME", default_value = "nvidia", hide_possible_values = true)]
+    pub driver: CudaDriver,
     /// wgpu adapter: a part of its name in any case
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
@@ -77,6 +80,9 @@ pub struct DataFlags {
     /// Begin every window of text with the BOS token
     #[arg(long)]
     pub bos: bool,
+    /// Take the first N samples only
+    #[arg(long, value_name = "N")]
+    pub samples: Option<NonZeroUsize>,
 }
 
 impl DataFlags {
@@ -87,6 +93,19 @@ impl DataFlags {
     /// The value of `--data`; models that are not `demo:` ones need it.
     pub fn required(&self) -> Result<&str> {
         self.data.as_deref().ok_or_else(|| Error::flag("--data", "nothing", "FILE or FILE#NAME"))
+    }
+    /// Loads `spec` for `model`, and of it what `--samples` asks for.
+    pub fn load(&self, spec: &str, model: &Model) -> Result<DataSet> {
+        let set = data::load(spec, model)?;
+        match self.samples {
+            None => Ok(set),
+            Some(n) if n.get() <= set.samples.count() => Ok(set.first(n.get())),
+            Some(n) => Err(Error::flag(
+                "--samples",
+                n.to_string(),
+                format!("at most {}, as many as {} has", set.samples.count(), set.name),
+            )),
+        }
     }
     /// The value of `--data`, or the split of a `demo:` model that the command takes without it.
     pub fn or_split(&self, model: &str, split: &str) -> String {
@@ -101,6 +120,13 @@ pub enum Backend {
     Cuda,
     Wgpu,
     Cpu,
+}
+
+/// `--driver`
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CudaDriver {
+    Nvidia,
+    Interpreter,
 }
 
 /// `--dtype`
@@ -119,26 +145,42 @@ pub enum Lines {
 }
 
 impl Common {
-    /// Opens the device of `--backend` and `--threads`.
-    pub fn device(&self) -> Result<Device> {
+    /// Opens the device of `--backend`, `--driver`, `--adapter` and `--threads`, and says what `auto`
+    /// passed over and why. `default` is the type that the command computes in without `--dtype`.
+    pub fn device(&self, default: DType, progress: &Progress) -> Result<Device> {
+        let (device, passed_over) = Device::open(&self.request(default))?;
+        if !passed_over.is_empty() {
+            progress.note(&format!("auto picks {}; {}", device.backend(), passed_over.join("; ")));
+        }
+        Ok(device)
+    }
+    fn request(&self, default: DType) -> Request {
         let choice = match self.backend {
             Backend::Auto => Choice::Auto,
             Backend::Cuda => Choice::Cuda,
             Backend::Wgpu => Choice::Wgpu,
             Backend::Cpu => Choice::Cpu,
         };
-        Device::open(choice, self.threads.map_or(0, NonZeroUsize::get))
+        let driver = match self.driver {
+            CudaDriver::Nvidia => DriverChoice::Nvidia,
+            CudaDriver::Interpreter => DriverChoice::Interpreter,
+        };
+        let double = self.dtype.map_or(default == DType::F64, |p| p == Precision::F64);
+        Request { choice, driver, adapter: self.adapter.clone(), threads: self.threads.map_or(0, NonZeroUsize::get), double }
     }
     /// The type to compute in on `device`: `--dtype`, or the command's `default`.
     pub fn dtype(&self, device: &Device, default: DType) -> Result<DType> {
-        match (self.dtype, device) {
-            (None, Device::Cpu(_)) => Ok(default),
-            (Some(Precision::F64), Device::Cpu(_)) => Ok(DType::F64),
-            (Some(Precision::F32), Device::Cpu(_)) => Ok(DType::F32),
-            (Some(Precision::Bf16), Device::Cpu(_)) => {
-                Err(Error::flag("--dtype", "bf16", "f64 or f32: the cpu backend computes in f64 or f32"))
+        let dtype = match self.dtype {
+            None => default,
+            Some(Precision::F64) => DType::F64,
+            Some(Precision::F32) => DType::F32,
+            Some(Precision::Bf16) => {
+                let expected = format!("f64 or f32: the {} backend computes in f64 or f32", device.backend());
+                return Err(Error::flag("--dtype", "bf16", expected));
             }
-        }
+        };
+        device.check_dtype(dtype)?;
+        Ok(dtype)
     }
     /// Bytes a plan may take: what is free on `device`, and no more than `--max-memory`.
     pub fn memory_limit(&self, device: &Device) -> Result<u64> {
@@ -160,6 +202,9 @@ impl Common {
     }
     /// Refuses combinations that can be told before anything is opened.
     pub fn check(&self) -> Result<()> {
+        if self.driver != CudaDriver::Nvidia && self.backend != Backend::Cuda {
+            return Err(Error::flag("--driver", typed(self.driver), "--backend cuda beside it"));
+        }
         if let (Some(adapter), true) = (&self.adapter, self.backend != Backend::Wgpu) {
             return Err(Error::flag("--adapter", adapter, "--backend wgpu beside it"));
         }
@@ -335,6 +380,8 @@ mod tests {
         let refusal = |flags: &str| lib_args(flags).unwrap_err();
         assert_eq!(refusal("--adapter llvmpipe"), "--adapter: found llvmpipe; expected --backend wgpu beside it");
         assert!(lib_args("--adapter llvmpipe --backend wgpu").is_ok());
+        assert_eq!(refusal("--driver interpreter"), "--driver: found interpreter; expected --backend cuda beside it");
+        assert!(lib_args("--driver interpreter --backend cuda").is_ok());
         assert_eq!(refusal("--shard 1/4"), "--shard: found 1/4; expected no more than one part in this build");
         assert!(lib_args("--shard 0/1").is_ok());
         let values = [
@@ -356,13 +403,15 @@ mod tests {
     #[test]
     fn the_device_and_dtype_follow_the_flags() {
         let common = |flags: &str| lib_args(&format!("--data D {flags}")).unwrap().common;
-        let cpu = common("--threads 1").device().unwrap();
+        let quiet = Progress::new(Mode::Quiet);
+        let cpu = common("--threads 1 --backend cpu").device(DType::F64, &quiet).unwrap();
         assert_eq!(cpu.lanes(), 1);
         assert_eq!(common("").dtype(&cpu, DType::F64).unwrap(), DType::F64);
         assert_eq!(common("--dtype f32").dtype(&cpu, DType::F64).unwrap(), DType::F32);
         let error = common("--dtype bf16").dtype(&cpu, DType::F64).unwrap_err().to_string();
         assert!(error.contains("bf16") && error.contains("the cpu backend computes in f64 or f32"), "{error}");
-        assert!(common("--backend cuda").device().unwrap_err().to_string().starts_with("backend cuda:"));
+        let interpreter = common("--backend cuda --driver interpreter --threads 2").device(DType::F64, &quiet).unwrap();
+        assert_eq!((interpreter.backend(), interpreter.lanes()), ("cuda", 2));
         assert_eq!(common("--max-memory 2K").memory_limit(&cpu).unwrap(), 2048);
     }
 }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::common::{print, print_json};
-use crate::device::{Choice, Device};
+use crate::device::wgpu::Adapter;
+use crate::device::{Choice, Device, Request, Wgpu};
 use crate::error::{Error, Result};
 
 const ABOUT_AUTO: &str = "the fastest available of cuda, a hardware wgpu adapter and cpu, in this order";
@@ -44,17 +45,45 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn report() -> Result<Report> {
-    let choices = [("cuda", Choice::Cuda), ("wgpu", Choice::Wgpu), ("cpu", Choice::Cpu)];
-    let devices = choices.map(|(backend, choice)| row(backend, Device::open(choice, 0))).into();
-    Ok(Report { schema_version: 1, devices, auto: Device::open(Choice::Auto, 0)?.backend(), why: ABOUT_AUTO.into() })
+    let open = |choice| Device::open(&Request { choice, ..Request::default() });
+    let mut devices = vec![row("cuda", open(Choice::Cuda).map(|(device, _)| device))];
+    let adapters = Wgpu::adapters();
+    devices.extend(adapters.iter().map(|adapter| Row {
+        backend: "wgpu",
+        name: adapter.to_string(),
+        available: true,
+        why: offers(adapter),
+    }));
+    if adapters.is_empty() {
+        devices.push(row("wgpu", open(Choice::Wgpu).map(|(device, _)| device)));
+    }
+    devices.push(row("cpu", open(Choice::Cpu).map(|(device, _)| device)));
+    let (auto, passed_over) = open(Choice::Auto)?;
+    let why = if passed_over.is_empty() { ABOUT_AUTO.into() } else { format!("{ABOUT_AUTO}; {}", passed_over.join("; ")) };
+    Ok(Report { schema_version: 1, devices, auto: auto.backend(), why })
+}
+
+/// What an adapter has, and what keeps `auto` from it.
+fn offers(adapter: &Adapter) -> String {
+    let limits = format!(
+        "bindings of {} MiB, {} KiB of workgroup memory, {} invocations",
+        adapter.largest_binding >> 20,
+        adapter.workgroup_memory >> 10,
+        adapter.invocations
+    );
+    let features = if adapter.features.is_empty() { "no optional feature".into() } else { adapter.features.join(", ") };
+    let barred = match adapter.fault {
+        Some(fault) => format!("; only by --adapter: {fault}"),
+        None if adapter.kind.is_hardware() => String::new(),
+        None => "; only by --adapter: no hardware".into(),
+    };
+    format!("{limits}; {features}{barred}")
 }
 
 fn row(backend: &'static str, opened: Result<Device>) -> Row {
     match opened {
-        Ok(device) => Row { backend, name: device.describe(), available: true, why: "always there".into() },
-        Err(Error::Backend { .. }) if backend != "cpu" => {
-            Row { backend, name: "-".into(), available: false, why: "not in this build".into() }
-        }
+        Ok(device) => Row { backend, name: device.describe(), available: true, why: "opened".into() },
+        Err(Error::Backend { found, .. }) => Row { backend, name: "-".into(), available: false, why: found },
         Err(e) => Row { backend, name: "-".into(), available: false, why: e.to_string() },
     }
 }
@@ -80,15 +109,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_is_there_and_columns_line_up() {
+    fn every_backend_has_a_row_and_columns_line_up() {
         let report = report().unwrap();
-        let available: Vec<_> = report.devices.iter().map(|d| (d.backend, d.available)).collect();
-        assert_eq!(available, [("cuda", false), ("wgpu", false), ("cpu", true)]);
+        let backends: Vec<_> = report.devices.iter().map(|d| d.backend).collect();
+        let (first, last) = (backends.first(), report.devices.last().unwrap());
+        assert!(first == Some(&"cuda") && backends.contains(&"wgpu"), "{backends:?}");
+        assert_eq!((last.backend, last.available), ("cpu", true));
         let text = table(&report);
-        assert!(text.contains("auto picks cpu: "), "{text}");
+        let picked = format!("auto picks {}: ", report.auto);
+        assert!(text.contains(&picked), "{text}");
         let column = text.lines().next().and_then(|l| l.find("available")).unwrap();
-        let cells: Vec<_> =
-            text.lines().take(4).map(|l| l.chars().skip(column).take_while(|c| *c != ' ').collect::<String>()).collect();
-        assert_eq!(cells, ["available", "no", "no", "yes"]);
+        let cells: Vec<_> = text
+            .lines()
+            .take(1 + report.devices.len())
+            .map(|l| l.chars().skip(column).take_while(|c| *c != ' ').collect::<String>())
+            .collect();
+        assert!(cells[1..].iter().all(|c| c == "yes" || c == "no") && cells[0] == "available", "{cells:?}");
     }
 }

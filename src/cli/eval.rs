@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::common::{Common, DataFlags, print, print_json};
-use crate::data;
 use crate::device::DType;
 use crate::error::Result;
 use crate::model::Model;
@@ -35,11 +34,11 @@ impl Args {
 /// Runs `mechgraph eval`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device()?;
-    let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
-    let set = data::load(&args.data.or_split(&args.model, "test"), &loaded.model)?;
-    let (name, sha256) = (set.name.clone(), set.sha256.clone());
     let progress = args.common.progress();
+    let device = args.common.device(DType::F32, &progress)?;
+    let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
+    let set = args.data.load(&args.data.or_split(&args.model, "test"), &loaded.model)?;
+    let (name, sha256) = (set.name.clone(), set.sha256.clone());
     let score = evaluate(&loaded.model, set, &args.common.runner(&device, &progress)?)?;
     if args.json {
         return print_json(&json!({

@@ -38,14 +38,14 @@ impl Args {
 /// Runs `mechgraph jvp`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device()?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F32, &progress)?;
     let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
     let Model::Transformer(model) = &loaded.model else {
         return Err(Error::flag("MODEL", format!("{}, an mlp", loaded.name), "a transformer: an mlp has no blocks"));
     };
     let set = data::load(&args.data, &loaded.model)?;
     let file = Checkpoint::open(args.data.as_ref())?;
-    let progress = args.common.progress();
     let runner = args.common.runner(&device, &progress)?;
     products(model, &set, &file, &runner, &args.out, &metadata("jvp", &loaded, &set))
 }

@@ -343,16 +343,16 @@ fn kind(layer: &str) -> &str {
 /// Runs `mechgraph lib`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let device = args.common.device()?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F64, &progress)?;
     let dtype = args.common.dtype(&device, DType::F64)?;
     let loaded = Model::load(&args.model, dtype)?;
     let spec = args.data.or_split(&args.model, "train");
-    let set = data::load(&spec, &loaded.model)?;
+    let set = args.data.load(&spec, &loaded.model)?;
     let gram_set = args.gram_data.as_ref().map(|g| data::load(g, &loaded.model)).transpose()?;
     let options = args.options(&loaded.model)?;
     let manifest = args.manifest(&loaded, (&spec, &set), gram_set.as_ref(), dtype, &device);
     let problem = Problem { model: &loaded.model, data: &set, gram_data: gram_set.as_ref(), options: &options };
-    let progress = args.common.progress();
     let runner = args.common.runner(&device, &progress)?;
     basis::check(problem, &runner)?;
     let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
@@ -372,6 +372,7 @@ fn compute(problem: Problem, runner: &Runner, dir: &RunDir, mut manifest: Manife
     manifest.roads.clone_from(&graph.roads);
     manifest.node_layers = graph.node_layers();
     manifest.plan_bytes = Some(progress.plan_bytes());
+    manifest.operations = runner.device.placed();
     // The page shows the times.
     manifest.finish(progress.times());
     super::page::write(dir, &manifest)?;

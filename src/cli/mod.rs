@@ -12,12 +12,14 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use crate::error::{Error, Result};
 
 pub mod ablate;
+pub mod bench;
 pub mod capture;
 pub mod common;
 pub mod config;
 pub mod devices;
 pub mod eval;
 pub mod jvp;
+pub mod kernels;
 pub mod lib;
 pub mod page;
 pub mod run_dir;
@@ -44,6 +46,10 @@ enum Command {
     Eval(eval::Args),
     /// List the backends and say which one `auto` picks
     Devices(devices::Args),
+    /// Check operations against f64 and time them against the device's ceilings
+    Bench(bench::Args),
+    /// List the kernels, print one, or explain which one a device would be handed
+    Kernels(kernels::Args),
 }
 
 /// Why a command line did not become a [`Command`].
@@ -142,7 +148,8 @@ impl Command {
             Command::Capture(a) => Some(&mut a.common),
             Command::Jvp(a) => Some(&mut a.common),
             Command::Eval(a) => Some(&mut a.common),
-            Command::Devices(_) => None,
+            Command::Bench(a) => Some(&mut a.common),
+            Command::Devices(_) | Command::Kernels(_) => None,
         }
     }
     fn run(self) -> Result<()> {
@@ -153,6 +160,8 @@ impl Command {
             Command::Jvp(a) => jvp::run(a),
             Command::Eval(a) => eval::run(a),
             Command::Devices(a) => devices::run(a),
+            Command::Bench(a) => bench::run(a),
+            Command::Kernels(a) => kernels::run(a),
         }
     }
 }

@@ -5,13 +5,20 @@ use std::ops::Range;
 
 use super::stream::{Input, Pass};
 use super::{DataSet, Samples};
-use crate::device::{Arena, DType, Program, Real, View};
+use crate::device::{Arena, DType, Device, Program, Real, View};
 use crate::error::{Error, Result};
+use crate::ops::offload::Mirror;
 use crate::ops::{self, Launch};
 
-/// The arena of a program.
+/// The arena of a program, with what mirrors it on a GPU.
 #[derive(Debug)]
-pub(super) enum AnyArena {
+pub(super) struct AnyArena {
+    host: Host,
+    mirror: Option<Mirror>,
+}
+
+#[derive(Debug)]
+enum Host {
     F32(Arena<f32>),
     F64(Arena<f64>),
 }
@@ -19,24 +26,26 @@ pub(super) enum AnyArena {
 macro_rules! each {
     ($arena:expr, $a:ident => $body:expr) => {
         match $arena {
-            AnyArena::F32($a) => $body,
-            AnyArena::F64($a) => $body,
+            Host::F32($a) => $body,
+            Host::F64($a) => $body,
         }
     };
 }
 
 impl AnyArena {
-    pub fn new(program: &Program<Launch>) -> Self {
-        match program.dtype {
-            DType::F32 => AnyArena::F32(Arena::new(&program.layout)),
-            DType::F64 => AnyArena::F64(Arena::new(&program.layout)),
-        }
+    /// The arena in which `device` runs `program`.
+    pub fn new(device: &Device, program: &Program<Launch>) -> Result<Self> {
+        let host = match program.dtype {
+            DType::F32 => Host::F32(Arena::new(&program.layout)),
+            DType::F64 => Host::F64(Arena::new(&program.layout)),
+        };
+        Ok(Self { host, mirror: Mirror::new(device, program)? })
     }
     /// Puts the samples `range`, their labels and the index of the first where `pass` wants them.
     pub fn load(&mut self, pass: &Pass, data: &DataSet, range: Range<usize>) -> Result<()> {
         match (&data.samples, pass.input) {
             (Samples::Tokens { ids, t, .. }, Input::Tokens(b)) => {
-                each!(self, a => a.int_mut(b)).copy_from_slice(&ids[range.start * t..range.end * t]);
+                each!(&mut self.host, a => a.int_mut(b)).copy_from_slice(&ids[range.start * t..range.end * t]);
             }
             (Samples::Inputs { x, width, .. }, Input::Values(v)) => self.fill(&v, &x[range.start * width..range.end * width]),
             _ => {
@@ -47,28 +56,32 @@ impl AnyArena {
         if let (Some(b), Some(labels)) = (pass.labels, &data.labels) {
             let each_sample = labels.values.len() / data.samples.count();
             let values = &labels.values[range.start * each_sample..range.end * each_sample];
-            each!(self, a => a.int_mut(b)).copy_from_slice(values);
+            each!(&mut self.host, a => a.int_mut(b)).copy_from_slice(values);
         }
         if let Some(b) = pass.first {
-            each!(self, a => a.int_mut(b))[0] = range.start as u32;
+            each!(&mut self.host, a => a.int_mut(b))[0] = range.start as u32;
         }
         Ok(())
     }
     /// Runs the program that the arena was made for.
-    pub fn run(&mut self, program: &Program<Launch>) {
-        each!(self, a => ops::run_cpu(program, a))
+    pub fn run(&mut self, program: &Program<Launch>) -> Result<()> {
+        match &mut self.mirror {
+            None => each!(&mut self.host, a => ops::run_cpu(program, a)),
+            Some(mirror) => each!(&mut self.host, a => mirror.run(program, a))?,
+        }
+        Ok(())
     }
     /// Rounds `x` into the buffer of `v`, which is the whole of it.
     pub fn fill(&mut self, v: &View, x: &[f64]) {
-        each!(self, a => a.real_mut(v.buffer).iter_mut().zip(x).for_each(|(y, x)| *y = Real::of(*x)))
+        each!(&mut self.host, a => a.real_mut(v.buffer).iter_mut().zip(x).for_each(|(y, x)| *y = Real::of(*x)))
     }
     /// The buffer of `v`.
     pub fn read(&self, v: &View) -> Vec<f64> {
-        each!(self, a => a.real(v.buffer).iter().map(|x| x.to_f64()).collect())
+        each!(&self.host, a => a.real(v.buffer).iter().map(|x| x.to_f64()).collect())
     }
     /// The rows of `v` back to back, as they lie in memory.
     pub fn bytes(&self, v: &View) -> Cow<'_, [u8]> {
-        each!(self, a => {
+        each!(&self.host, a => {
             if v.is_contiguous() {
                 return Cow::Borrowed(bytemuck::cast_slice(&a.real(v.buffer)[v.offset..v.offset + v.rows * v.cols]));
             }
@@ -81,7 +94,7 @@ impl AnyArena {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Builder;
+    use crate::device::{Builder, Cpu};
 
     fn numbers<T: Real>(bytes: &[u8]) -> Vec<f64> {
         bytes.chunks_exact(size_of::<T>()).map(|c| bytemuck::pod_read_unaligned::<T>(c).to_f64()).collect()
@@ -92,7 +105,8 @@ mod tests {
         for dtype in [DType::F32, DType::F64] {
             let mut b = Builder::<Launch>::new(dtype);
             let v = b.matrix(6, 4);
-            let mut arena = AnyArena::new(&b.finish());
+            let device = Device::Cpu(Cpu::new(1).unwrap());
+            let mut arena = AnyArena::new(&device, &b.finish()).unwrap();
             arena.fill(&v, &(0..24).map(f64::from).collect::<Vec<_>>());
             let read = |v: View| match dtype {
                 DType::F32 => numbers::<f32>(&arena.bytes(&v)),

@@ -43,6 +43,27 @@ pub struct Labels {
     pub per_position: bool,
 }
 
+impl DataSet {
+    /// The first `n` samples, of as many at least, with their labels.
+    pub fn first(mut self, n: usize) -> Self {
+        let count = self.samples.count();
+        if let Some(labels) = &mut self.labels {
+            labels.values.truncate(labels.values.len() / count.max(1) * n);
+        }
+        match &mut self.samples {
+            Samples::Tokens { ids, n: count, t } => {
+                ids.truncate(n * *t);
+                *count = n;
+            }
+            Samples::Inputs { x, n: count, width } => {
+                x.truncate(n * *width);
+                *count = n;
+            }
+        }
+        self
+    }
+}
+
 impl Samples {
     /// Number of samples.
     pub fn count(&self) -> usize {
@@ -56,5 +77,22 @@ impl Samples {
             Samples::Tokens { t, .. } => *t,
             Samples::Inputs { .. } => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_samples_keep_their_labels() {
+        let labels = Some(Labels { values: vec![1, 2, 3, 4, 5, 6], per_position: true });
+        let samples = Samples::Tokens { ids: vec![7, 8, 9, 10, 11, 12], n: 3, t: 2 };
+        let set = DataSet { samples, labels, name: "d".into(), sha256: String::new() }.first(2);
+        assert_eq!(set.samples, Samples::Tokens { ids: vec![7, 8, 9, 10], n: 2, t: 2 });
+        assert_eq!(set.labels.map(|l| l.values), Some(vec![1, 2, 3, 4]));
+        let samples = Samples::Inputs { x: vec![1.0, 2.0, 3.0], n: 3, width: 1 };
+        let set = DataSet { samples, labels: None, name: "d".into(), sha256: String::new() }.first(1);
+        assert_eq!(set.samples, Samples::Inputs { x: vec![1.0], n: 1, width: 1 });
     }
 }

@@ -42,7 +42,7 @@ pub fn scan(
         for (i, view) in scan.feeds.iter().enumerate() {
             arena.fill(view, &feed(i, samples.clone())?);
         }
-        arena.run(&scan.pass.program);
+        arena.run(&scan.pass.program)?;
         let mut outs = scan.outs.iter().enumerate();
         outs.try_for_each(|(i, view)| file.write(i, samples.start, &arena.bytes(view)))
     };

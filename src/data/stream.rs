@@ -14,7 +14,7 @@ use crate::data::tree::{Join, Tree};
 use crate::device::{DType, Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
 use crate::model::forward::Batch;
-use crate::ops::Launch;
+use crate::ops::{Launch, offload};
 use crate::progress::Progress;
 
 /// How a pass runs; none of it changes the result.
@@ -103,7 +103,7 @@ pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) ->
         None => (None, Tree::default()),
     };
     let sums = |pass: &Pass, arena: &mut AnyArena, _: Range<usize>| {
-        arena.run(&pass.program);
+        arena.run(&pass.program)?;
         let sum = |r: &Read| match r {
             Read::Add(v) => Sum::Add(arena.read(v)),
             Read::Centred { rows, mean, m2 } => Sum::Centred { n: *rows as f64, mean: arena.read(mean), m2: arena.read(m2) },
@@ -137,8 +137,8 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
     let full = build(batch(blocks.range(0).len()))?;
     let last_len = blocks.range(blocks.count() - 1).len();
     let ragged = if last_len == blocks.range(0).len() { None } else { Some(build(batch(last_len))?) };
-    let wave = wave(runner, name, full.as_ref(), &blocks)?;
-    let arenas: Vec<Mutex<Option<AnyArena>>> = (0..runner.device.lanes().min(wave)).map(|_| Mutex::new(None)).collect();
+    let (wave, lanes) = wave(runner, name, full.as_ref(), &blocks)?;
+    let arenas: Vec<Mutex<Option<AnyArena>>> = (0..lanes).map(|_| Mutex::new(None)).collect();
     let stage = runner.progress.stage(name, blocks.count() as u64, "blocks");
     let load_and_work = |plan: &P, arena: &mut AnyArena, block: usize| {
         arena.load(plan.as_ref(), data, blocks.range(block))?;
@@ -148,23 +148,26 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
         let is_ragged = ragged.is_some() && block + 1 == blocks.count();
         let plan = ragged.as_ref().filter(|_| is_ragged).unwrap_or(&full);
         // Each lane has an arena for the full shape; the one ragged block makes its own.
-        let mut own = is_ragged.then(|| AnyArena::new(&plan.as_ref().program));
+        let mut own = is_ragged.then(|| AnyArena::new(runner.device, &plan.as_ref().program)).transpose()?;
         let result = if let Some(arena) = &mut own {
             load_and_work(plan, arena, block)
         } else {
             let lane = rayon::current_thread_index().unwrap_or(0) % arenas.len();
             let mut slot = arenas[lane].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            load_and_work(plan, slot.get_or_insert_with(|| AnyArena::new(&plan.as_ref().program)), block)
+            let arena = match &mut *slot {
+                Some(arena) => arena,
+                None => slot.insert(AnyArena::new(runner.device, &plan.as_ref().program)?),
+            };
+            load_and_work(plan, arena, block)
         };
         stage.add(1);
         result
     };
-    let Device::Cpu(cpu) = runner.device;
     let mut next = done;
     stage.skip(next as u64);
     while next < blocks.count() {
         let until = (next + wave).min(blocks.count());
-        let results: Vec<_> = cpu.install(|| (next..until).into_par_iter().map(one).collect());
+        let results: Vec<_> = runner.device.host().install(|| (next..until).into_par_iter().map(one).collect());
         for result in results {
             fold(result?)?;
         }
@@ -190,10 +193,10 @@ pub fn check(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) 
     wave(runner, name, &full, &blocks).map(drop)
 }
 
-/// The number of blocks in flight. What they hold: an arena a lane, the sums of every block, and the
+/// The number of blocks in flight, and that of arenas in which they take turns. What they hold: an arena a lane, the sums of every block, and the
 /// subtrees that the canonical tree keeps. Refuses what does not fit, and says what would.
-fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<usize> {
-    let lanes = runner.device.lanes();
+fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<(usize, usize)> {
+    let lanes = lanes(runner, name, pass)?;
     let levels = u64::from(usize::BITS - blocks.count().leading_zeros()) + 1;
     let (arena, sums) = (pass.program.bytes(), sum_bytes(pass));
     let need = |wave: usize| {
@@ -205,7 +208,7 @@ fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<usi
     let (asked, hint) = match fitting {
         Some(wave) if wave == wanted || runner.batch.is_none() => {
             runner.progress.note_plan(need(wave));
-            return Ok(wave);
+            return Ok((wave, lanes.min(wave)));
         }
         Some(wave) => (need(wanted), format!("--batch {} would fit", wave * blocks.per_block)),
         None => {
@@ -214,4 +217,16 @@ fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<usi
         }
     };
     Err(Error::Memory { asked, free: runner.memory, hint: format!(" for the pass '{name}' ({hint})") })
+}
+
+/// The number of arenas that the device has memory for, at most one a lane.
+fn lanes(runner: &Runner, name: &str, pass: &Pass) -> Result<usize> {
+    let (lanes, Some(free)) = (runner.device.lanes(), runner.device.free_device_memory()?) else {
+        return Ok(runner.device.lanes());
+    };
+    let asked = offload::device_bytes(runner.device, &pass.program);
+    match free.checked_div(asked).map_or(lanes, |fitting| lanes.min(fitting as usize)) {
+        0 => Err(Error::Memory { asked, free, hint: format!(" on {} for the pass '{name}'", runner.device.describe()) }),
+        fitting => Ok(fitting),
+    }
 }

@@ -30,6 +30,10 @@ impl Cpu {
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         self.pool.install(f)
     }
+    /// Bytes of memory that are free now; see [`free_memory`].
+    pub fn free_memory(&self) -> Result<u64> {
+        free_memory()
+    }
     /// Model name and thread count.
     pub fn describe(&self) -> String {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -14,6 +14,13 @@ pub struct Buffer {
     pub len: usize,
 }
 
+impl Buffer {
+    /// The place of the buffer in the layout.
+    pub(crate) fn slot(self) -> usize {
+        self.slot
+    }
+}
+
 /// A block of `len` u32 values (token ids, labels, counters).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntBuffer {
@@ -79,6 +86,10 @@ impl Layout {
         self.ints.push(len);
         IntBuffer { slot: self.ints.len() - 1, len }
     }
+    /// Elements of every buffer, by slot.
+    pub(crate) fn lens(&self) -> &[usize] {
+        &self.reals
+    }
     /// Bytes that an arena of this layout holds, for elements of `element` bytes.
     pub fn bytes(&self, element: usize) -> u64 {
         let sum = |lens: &[usize], element: u64| {
@@ -93,6 +104,8 @@ impl Layout {
 pub struct Arena<T> {
     reals: Vec<Vec<T>>,
     ints: Vec<Vec<u32>>,
+    /// Buffers handed out for writing since the flags were last cleared, by slot.
+    written: Vec<bool>,
 }
 
 impl<T: Real> Arena<T> {
@@ -101,6 +114,7 @@ impl<T: Real> Arena<T> {
         Self {
             reals: layout.reals.iter().map(|&n| vec![T::of(f64::NAN); n]).collect(),
             ints: layout.ints.iter().map(|&n| vec![0; n]).collect(),
+            written: vec![false; layout.reals.len()],
         }
     }
     /// Takes a buffer out, so that it can be written while others are read. An operation may not
@@ -108,6 +122,7 @@ impl<T: Real> Arena<T> {
     pub fn take(&mut self, b: Buffer) -> Vec<T> {
         let v = std::mem::take(&mut self.reals[b.slot]);
         assert_eq!(v.len(), b.len, "buffer {} is already taken", b.slot);
+        self.written[b.slot] = true;
         v
     }
     /// Puts a taken buffer back.
@@ -120,7 +135,16 @@ impl<T: Real> Arena<T> {
         v
     }
     pub fn real_mut(&mut self, b: Buffer) -> &mut [T] {
+        self.written[b.slot] = true;
         &mut self.reals[b.slot]
+    }
+    /// Whether each buffer was handed out for writing since its flag was last cleared, by slot.
+    pub(crate) fn written(&mut self) -> &mut [bool] {
+        &mut self.written
+    }
+    /// All buffers, by slot.
+    pub(crate) fn slots(&mut self) -> &mut [Vec<T>] {
+        &mut self.reals
     }
     pub fn int(&self, b: IntBuffer) -> &[u32] {
         &self.ints[b.slot]

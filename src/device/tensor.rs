@@ -43,6 +43,13 @@ impl Tensor {
     pub fn bytes(&self) -> u64 {
         (self.rows * self.cols * self.dtype().bytes()) as u64
     }
+    /// The elements' bytes, row-major.
+    pub fn raw(&self) -> &[u8] {
+        match &self.storage {
+            Storage::F32(x) => bytemuck::cast_slice(x),
+            Storage::F64(x) => bytemuck::cast_slice(x),
+        }
+    }
     /// The elements as f64, row-major.
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.storage {

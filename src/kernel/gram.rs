@@ -7,7 +7,7 @@
 use super::params::{Params, params};
 use super::registry::{Configuration, Kernel, Language};
 use super::template::Constants;
-use super::tuning::{self, Choice, Launch, Limits, Work};
+use super::tuning::{self, Choice, Launch, Limits, Work, registers};
 use crate::device::DType;
 use crate::error::{Error, Result};
 
@@ -180,7 +180,8 @@ pub fn centre(dtype: DType, cols: u32) -> Launch {
         DType::F64 => &CENTRE_F64,
         DType::F32 => &CENTRE_F32,
     };
-    Launch { kernel, configuration: centre_configuration(), grid: [cols.div_ceil(32), 1, 1] }
+    let configuration = centre_configurations(dtype).remove(0);
+    Launch { kernel, configuration, grid: [cols.div_ceil(32), 1, 1] }
 }
 
 /// Threads of a CTA of `gram_fold_sm80`: 8 rows of 32 columns.
@@ -196,19 +197,19 @@ struct Tile {
     /// Rows and columns of a warp's part of the tile.
     warp: (u32, u32),
     stages: u32,
-    /// Registers a thread: the budget for ptxas.
-    registers: u32,
+    /// CTAs that a multiprocessor can hold as far as registers go: what bounds those of a thread.
+    resident: u32,
 }
 
 const TILES_F64: [Tile; 3] = [
-    Tile { side: 32, depth: 8, warp: (16, 16), stages: 3, registers: 64 },
-    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, registers: 128 },
-    Tile { side: 128, depth: 16, warp: (64, 32), stages: 3, registers: 232 },
+    Tile { side: 32, depth: 8, warp: (16, 16), stages: 3, resident: 8 },
+    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, resident: 4 },
+    Tile { side: 128, depth: 16, warp: (64, 32), stages: 3, resident: 1 },
 ];
 const TILES_F32: [Tile; 3] = [
-    Tile { side: 32, depth: 8, warp: (16, 32), stages: 3, registers: 88 },
-    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, registers: 128 },
-    Tile { side: 128, depth: 16, warp: (32, 64), stages: 4, registers: 224 },
+    Tile { side: 32, depth: 8, warp: (16, 32), stages: 3, resident: 8 },
+    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, resident: 4 },
+    Tile { side: 128, depth: 16, warp: (32, 64), stages: 4, resident: 1 },
 ];
 
 impl Tile {
@@ -241,7 +242,8 @@ impl Tile {
             ("OPERAND_BYTES", operand),
             ("ELEMENT", element),
             ("PROMOTE", PROMOTE),
-            ("REGISTERS", self.registers),
+            ("RESIDENT", self.resident),
+            ("REGISTERS", registers(self.resident, 32 * self.warps())),
         ];
         let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
         Configuration {
@@ -314,27 +316,43 @@ fn work(
     let rows = f64::from(split.slab_rows);
     Ok(Work {
         ctas: tiles * u64::from(split.slabs),
-        registers: tile.registers,
+        registers: registers(tile.resident, 32 * tile.warps()),
         multiply: rows * multiply,
         feed: rows * (read + write),
     })
 }
 
-fn centre_configuration() -> Configuration {
-    let warps = 16;
-    let constants = Constants::default().int("WARPS", warps);
-    // The sums of each warp for the CTA's 32 columns.
-    Configuration { name: "32".into(), constants, threads: 32 * warps as u32, shared: 32 * 8 * warps as u32 }
+/// Warps of a CTA of `centre_*`.
+const CENTRE_WARPS: u32 = 16;
+
+/// The constants of a type under a prefix: its name, its size, its zero, how it becomes f64 and back.
+fn typed(constants: Constants, prefix: &str, name: &str, dtype: DType) -> Constants {
+    let (zero, widen, narrow) = match dtype {
+        DType::F64 => ("0d0000000000000000", "mov.f64", "mov.f64"),
+        DType::F32 => ("0f00000000", "cvt.f64.f32", "cvt.rn.f32.f64"),
+    };
+    let words = [(name.to_string(), dtype.name()), (format!("{prefix}ZERO"), zero)];
+    let words = words.into_iter().chain([(format!("{prefix}WIDEN"), widen), (format!("{prefix}NARROW"), narrow)]);
+    words.fold(constants, |all, (name, word)| all.word(name, word))
+}
+
+fn centre_configurations(dtype: DType) -> Vec<Configuration> {
+    let threads = 32 * CENTRE_WARPS;
+    let constants = typed(Constants::default(), "", "TYPE", dtype).int("WARPS", CENTRE_WARPS as usize);
+    let constants = constants.int("ELEMENT", dtype.bytes()).int("REGISTERS", registers(2, threads) as usize);
+    // An f64 sum for each warp and column.
+    vec![Configuration { name: "32".into(), constants, threads, shared: 8 * threads }]
 }
 
 fn fold_configurations() -> Vec<Configuration> {
-    [("f64", "f64"), ("f32", "f64"), ("f32", "f32")]
+    [(DType::F64, DType::F64), (DType::F32, DType::F64), (DType::F32, DType::F32)]
         .map(|(partial, out)| {
-            let size = |dtype| if dtype == "f64" { 8 } else { 4 };
-            let constants = Constants::default().word("PARTIAL", partial).word("OUT", out);
-            let constants =
-                constants.int("PARTIAL_BYTES", size(partial)).int("OUT_BYTES", size(out)).int("ROWS", FOLD_ROWS as usize);
-            Configuration { name: format!("{partial}-{out}"), constants, threads: 32 * FOLD_ROWS, shared: 0 }
+            let threads = 32 * FOLD_ROWS;
+            let constants = typed(Constants::default(), "PARTIAL_", "PARTIAL", partial);
+            let constants = typed(constants, "OUT_", "OUT", out).int("REGISTERS", registers(6, threads) as usize);
+            let constants = constants.int("PARTIAL_BYTES", partial.bytes()).int("OUT_BYTES", out.bytes());
+            let constants = constants.int("ROWS", FOLD_ROWS as usize);
+            Configuration { name: format!("{}-{}", partial.name(), out.name()), constants, threads, shared: 0 }
         })
         .to_vec()
 }
@@ -347,15 +365,15 @@ pub(super) static CENTRE_F64: Kernel = Kernel {
     language: SM80,
     source: include_str!("../../kernels/centre_f64_sm80.ptx"),
     params: CentreParams::FIELDS,
-    configurations: || vec![centre_configuration()],
+    configurations: || centre_configurations(DType::F64),
 };
 pub(super) static CENTRE_F32: Kernel = Kernel {
     name: "centre_f32_sm80",
-    source: include_str!("../../kernels/centre_f32_sm80.ptx"),
     operation: "gram",
     language: SM80,
+    source: include_str!("../../kernels/centre_f32_sm80.ptx"),
     params: CentreParams::FIELDS,
-    configurations: || vec![centre_configuration()],
+    configurations: || centre_configurations(DType::F32),
 };
 pub(super) static GRAM_F64: Kernel = Kernel {
     name: "gram_f64_sm80",

@@ -4,7 +4,7 @@ use super::gram::copies;
 use super::params::{Params, params};
 use super::registry::{Configuration, Kernel, Language};
 use super::template::Constants;
-use super::tuning::{self, Choice, Launch, Limits, Work};
+use super::tuning::{self, Choice, Launch, Limits, Work, registers};
 use crate::error::{Error, Result};
 
 params! {
@@ -170,13 +170,13 @@ struct Tile {
     /// Columns of x a stage.
     depth: u32,
     stages: u32,
-    /// Registers a thread: the budget for ptxas.
-    registers: u32,
+    /// CTAs that a multiprocessor can hold as far as registers go: what bounds those of a thread.
+    resident: u32,
 }
 
 const TILES: [Tile; 2] = [
-    Tile { thread: (8, 4), warps: (2, 2), depth: 16, stages: 4, registers: 128 },
-    Tile { thread: (8, 8), warps: (4, 2), depth: 16, stages: 4, registers: 224 },
+    Tile { thread: (8, 4), warps: (2, 2), depth: 16, stages: 4, resident: 4 },
+    Tile { thread: (8, 8), warps: (4, 1), depth: 16, stages: 3, resident: 3 },
 ];
 
 /// Elements added to a tile row that runs along k: 16 bytes, so that the rows of 8 lanes, an odd
@@ -195,12 +195,18 @@ impl Tile {
     fn columns(&self) -> u32 {
         8 * self.thread.1 * self.warps.1
     }
+    fn threads(&self) -> u32 {
+        32 * self.warps.0 * self.warps.1
+    }
     fn configuration(&self, transpose: bool, copy: u32, epilogue: Epilogue) -> Configuration {
         let (rows, columns, pitch) = (self.rows(), self.columns(), self.depth + PAD);
-        // What the layouts of W differ in: the shape of its tile, which way its copies run, and how
-        // many neighbouring columns a thread holds.
-        let (w_rows, w_pitch, w_copy, beside) =
-            if transpose { (columns, pitch, "along", 1) } else { (self.depth, columns, "across", 4) };
+        // nn keeps W's tile as [depth][columns], nt as [columns][depth]: its rows, the elements from k to
+        // k and from column to column in shared memory and in registers, which way its copies run, how
+        // many neighbouring columns a thread holds, and how it writes them.
+        let (w_rows, w_pitch, w_column_pitch) = if transpose { (columns, pitch, pitch) } else { (self.depth, columns, 1) };
+        let (w_k, w_column) = if transpose { (1, 4) } else { (self.thread.1, 1) };
+        let (w_copy, beside) = if transpose { ("along", 1) } else { ("across", 4) };
+        let write = if beside == 4 && copy == 16 { "quads" } else { "singles" };
         let (x_bytes, w_bytes) = (rows * pitch * 4, w_rows * w_pitch * 4);
         let (kind, act) = epilogue.parts();
         let constants = [
@@ -214,19 +220,24 @@ impl Tile {
             ("X_PITCH", pitch),
             ("X_BYTES", x_bytes),
             ("W_PITCH", w_pitch),
+            ("W_COLUMN_PITCH", w_column_pitch),
+            ("W_K", w_k),
+            ("W_COLUMN", w_column),
             ("W_BYTES", w_bytes),
+            ("STAGE_BYTES", x_bytes + w_bytes),
             ("BESIDE", beside),
             ("ELEMENT", 4),
-            ("REGISTERS", self.registers),
+            ("RESIDENT", self.resident),
+            ("REGISTERS", registers(self.resident, self.threads())),
         ];
         let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
-        let constants = constants.word("LAYOUT", layout(transpose)).word("W_COPY", w_copy);
+        let constants = constants.word("LAYOUT", layout(transpose)).word("W_COPY", w_copy).word("WRITE", write);
         let constants = constants.word("EPILOGUE", kind).word("ACTIVATION", act.name());
         let layout = layout(transpose);
         Configuration {
             name: format!("{rows}x{columns}x{}-{layout}-cp{copy}-{}", self.depth, epilogue.name()),
             constants: copies(constants, copy, 4),
-            threads: 32 * self.warps.0 * self.warps.1,
+            threads: self.threads(),
             shared: self.stages * (x_bytes + w_bytes),
         }
     }
@@ -274,14 +285,19 @@ fn work(shape: &LinearShape, configuration: &Configuration) -> std::result::Resu
     if ctas >= 1 << 31 {
         return Err(format!("{ctas} tiles, a grid has fewer than 2^31"));
     }
-    let warps = f64::from(tile.warps.0 * tile.warps.1);
+    let warps = f64::from(tile.threads() / 32);
     let (rows, columns) = (f64::from(tile.rows()), f64::from(tile.columns()));
     // A 16-byte word of each row, and of each column, for four k; two wavefronts each.
     let read = warps * f64::from(tile.thread.0 + tile.thread.1) / 2.0;
     let copied = 4.0 * (rows + columns);
     let write = copied / 128.0 + copied / copy as f64 / 32.0;
     let depth = f64::from(shape.k.next_multiple_of(tile.depth));
-    Ok(Work { ctas, registers: tile.registers, multiply: depth * rows * columns / 128.0, feed: depth * (read + write) })
+    Ok(Work {
+        ctas,
+        registers: registers(tile.resident, tile.threads()),
+        multiply: depth * rows * columns / 128.0,
+        feed: depth * (read + write),
+    })
 }
 
 pub(super) static LINEAR: Kernel = Kernel {

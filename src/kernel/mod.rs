@@ -1,9 +1,11 @@
 //! Kernel texts: their registry, the expander, parameter blocks, and the choice of configurations.
 //! Nothing here touches a device.
 
+pub mod budget;
 pub mod gram;
 pub mod linear;
 pub mod params;
+pub mod probe;
 pub mod ptx;
 pub mod registry;
 pub mod template;

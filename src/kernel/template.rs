@@ -5,7 +5,7 @@
 //!
 //! | written | becomes |
 //! |---|---|
-//! | `{{EXPR}}` | the value of an integer expression (`+ - * / %`, parentheses) over constants, or a constant that is a word |
+//! | `{{EXPR}}` | the value of an integer expression (`+ - * / %`, parentheses, `log2(..)` of a power of two) over constants, or a constant that is a word |
 //! | `{{list %acc 8 4}}` | `%acc8, %acc9, %acc10, %acc11`; start and count are expressions without spaces |
 //! | `@for i in 0..TM {` .. `@}` | the lines between, once for each `i` |
 //! | `@include "frag/FILE" name=word ..` | the fragment, with further constants |
@@ -197,7 +197,7 @@ impl Expander<'_> {
 }
 
 /// A recursive-descent parser of integer expressions; `None` for a syntax error, an unknown name, a
-/// division by zero or an overflow.
+/// division by zero, the `log2` of no power of two, or an overflow.
 struct Parser<'a> {
     rest: &'a str,
     constants: &'a Constants,
@@ -247,6 +247,10 @@ impl Parser<'_> {
         let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.')).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest.trim_start();
+        if word == "log2" && self.rest.starts_with('(') {
+            let value = u64::try_from(self.atom()?).ok()?;
+            return value.is_power_of_two().then(|| value.ilog2().into());
+        }
         word.parse().ok().or_else(|| self.constants.get_int(word))
     }
 }
@@ -263,9 +267,9 @@ mod tests {
 
     #[test]
     fn constants_lists_loops_and_includes_expand() {
-        let source = "ld [p+{{params.rows}}], {{CACHE}};\n@for i in 0..TM {\n  @for j in i..2 {\n  a{{i*TM+j}} {{(1 + TM)*2%4}}\n  @}\n@}\n\
+        let source = "ld [p+{{params.rows}}], {{CACHE}};\n@for i in 0..TM {\n  @for j in i..2 {\n  a{{i*TM+j}} {{(1 + TM)*2%4+log2(TM*4)}}\n  @}\n@}\n\
                       mma { {{list %c 2*TM 3}} };\n@include \"frag/{{CACHE}}.ptxh\" x=%a{{TM}} y=%b";
-        let expected = "ld [p+8], cg;\n  a0 2\n  a1 2\n  a3 2\nmma { %c4, %c5, %c6 };\nneg.f32 %b, %a2;\n";
+        let expected = "ld [p+8], cg;\n  a0 5\n  a1 5\n  a3 5\nmma { %c4, %c5, %c6 };\nneg.f32 %b, %a2;\n";
         assert_eq!(text(source).unwrap(), expected);
     }
 
@@ -281,6 +285,8 @@ mod tests {
             ("x\n@include frag", "'@include frag'"),
             ("x\n{{1/0}}", "'1/0'"),
             ("x\n{{TM+}}", "'TM+'"),
+            ("x\n{{log2(6)}}", "'log2(6)'"),
+            ("x\n{{log2(0)}}", "'log2(0)'"),
             ("x\n{{list a 1}}", "'list a 1'"),
         ] {
             let message = text(source).unwrap_err().to_string();

@@ -85,8 +85,16 @@ impl Choice {
 
 /// Shared memory that a multiprocessor keeps for itself with every resident CTA.
 const RESERVED_SHARED: u32 = 1024;
+/// Registers of a multiprocessor.
+const REGISTERS: u32 = 65_536;
 /// Warps of a multiprocessor below which latencies show: two for each of its four schedulers.
 const WARPS_THAT_HIDE: f64 = 8.0;
+
+/// Registers a thread if `resident` CTAs of `threads` threads share a multiprocessor's 65,536: they are
+/// handed out eight at a time, at most 255.
+pub fn registers(resident: u32, threads: u32) -> u32 {
+    (REGISTERS / (resident * threads) / 8 * 8).min(255)
+}
 
 /// Judges all configurations of `kernel` and takes the cheapest; among equals the first.
 ///
@@ -138,7 +146,7 @@ fn cost(configuration: &Configuration, work: &Work, limits: &Limits) -> Verdict 
     let shared = limits.shared_per_block + RESERVED_SHARED;
     let resident = [
         shared / (configuration.shared + RESERVED_SHARED),
-        65_536 / (work.registers.next_multiple_of(8) * configuration.threads),
+        REGISTERS / (work.registers.next_multiple_of(8) * configuration.threads),
         2048 / configuration.threads,
         32,
     ];

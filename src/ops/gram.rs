@@ -9,7 +9,8 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::device::{Arena, Real, View};
 
-/// mean = column means of x; m2 = (x - mean)'(x - mean), lower triangle. Both are overwritten.
+/// mean = column means of x; m2 = (x - mean)'(x - mean) on the lower triangle and 0 above. Both are
+/// overwritten.
 #[derive(Clone, Debug)]
 pub struct Args {
     /// `[n, d]`

@@ -33,8 +33,8 @@ struct Round {
     launch: Recorded,
 }
 
-/// A Gram matrix under way: submit [`GramPending::recorded`], then call [`GramPending::finish`]; x must
-/// not change in between.
+/// A Gram matrix, recorded: submit [`GramPending::recorded`], then call [`GramPending::finish`]; x must
+/// not change in between. Both may be done again, for new numbers in x.
 #[derive(Debug)]
 pub struct GramPending {
     recorded: Vec<Recorded>,
@@ -204,7 +204,7 @@ impl GramPending {
         self.arithmetic.bound()
     }
     /// Runs what is left, reads the slabs back and adds them in f64.
-    pub fn finish(self, device: &Wgpu) -> Result<Gram> {
+    pub fn finish(&self, device: &Wgpu) -> Result<Gram> {
         let d = self.cols;
         let planes = self.arithmetic.planes() as usize;
         let mut m2 = vec![0.0; d * d];

@@ -1,4 +1,5 @@
-//! y = x W + b, with an optional activation behind it: the GEMM of every linear map.
+//! y = x W + b, with an optional activation behind it: the GEMM of every linear map, also of a batch
+//! whose rows are tokens of one primal and 15 tangents.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatRef, Par};
@@ -7,6 +8,9 @@ use super::activation::Activation;
 use crate::device::memory::mat_mut;
 use crate::device::{Arena, Real, Tensor, View};
 use crate::error::{Error, Result};
+
+/// Rows of a token with `tangent`: 1 primal and 15 tangents.
+pub const TANGENT_ROWS: usize = crate::kernel::linear::TANGENT_ROWS as usize;
 
 /// A block of a tensor: rows `row..row + rows`, columns `col..col + cols`.
 #[derive(Clone, Debug)]
@@ -39,6 +43,9 @@ impl Matrix {
 }
 
 /// y = act(x W + b), or y += x W + b; with `transpose`, W' in the place of W.
+///
+/// With `tangent`, the rows are tokens of [`TANGENT_ROWS`] rows, the primal first, and the tangents run
+/// through the derivative at it: y_0 = act(z_0), y_r = act'(z_0) * x_r W, for z_0 = x_0 W + b.
 #[derive(Clone, Debug)]
 pub struct Args {
     /// `[n, d_in]`
@@ -48,19 +55,21 @@ pub struct Args {
     pub transpose: bool,
     /// `[1, d_out]`
     pub bias: Option<Matrix>,
-    /// Applied elementwise last; not together with `accumulate`
+    /// Elementwise, applied last; not together with `accumulate`
     pub act: Option<Activation>,
-    /// `[n, d_out]`: receives x W + b before the activation
+    /// `[n, d_out]`: receives x W + b before the activation; with `tangent` `[n / 16, d_out]`, z_0 alone
     pub pre: Option<View>,
     /// `[n, d_out]`
     pub y: View,
     pub accumulate: bool,
+    /// Not together with `accumulate`
+    pub tangent: bool,
 }
 
 impl Args {
     /// y = x W.
     pub fn new(x: View, w: Matrix, y: View) -> Self {
-        Self { x, w, transpose: false, bias: None, act: None, pre: None, y, accumulate: false }
+        Self { x, w, transpose: false, bias: None, act: None, pre: None, y, accumulate: false, tangent: false }
     }
     /// Checks the shapes.
     pub fn check(&self) -> Result<()> {
@@ -69,8 +78,10 @@ impl Args {
             && self.y.cols == d_out
             && self.x.rows == self.y.rows
             && self.bias.as_ref().is_none_or(|b| (b.rows, b.cols) == (1, d_out))
-            && self.pre.is_none_or(|p| (p.rows, p.cols) == (self.y.rows, d_out))
-            && !(self.accumulate && (self.act.is_some() || self.pre.is_some()));
+            && self.pre.is_none_or(|p| (p.rows * if self.tangent { TANGENT_ROWS } else { 1 }, p.cols) == (self.y.rows, d_out))
+            && !(self.accumulate && (self.act.is_some() || self.pre.is_some() || self.tangent))
+            && !(self.tangent && !self.x.rows.is_multiple_of(TANGENT_ROWS))
+            && self.act.is_none_or(Activation::is_elementwise);
         if ok {
             return Ok(());
         }
@@ -88,9 +99,11 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let w = if a.transpose { a.w.mat::<T>().transpose() } else { a.w.mat::<T>() };
     let accum = if a.accumulate { Accum::Add } else { Accum::Replace };
     matmul(mat_mut(&mut y, &a.y), accum, m.mat(&a.x), w, T::ONE, Par::Seq);
+    // Rows that are primal: a bias, the copy before the activation and the activation are theirs.
+    let step = if a.tangent { TANGENT_ROWS } else { 1 };
     if let Some(bias) = &a.bias {
         let b: Vec<T> = (0..bias.cols).map(|j| bias.mat::<T>()[(0, j)]).collect();
-        for i in 0..a.y.rows {
+        for i in (0..a.y.rows).step_by(step) {
             for (y, b) in y[a.y.range(i)].iter_mut().zip(&b) {
                 *y += *b;
             }
@@ -98,12 +111,20 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     }
     if let Some(pre) = a.pre {
         let out = m.real_mut(pre.buffer);
-        for i in 0..a.y.rows {
-            out[pre.range(i)].copy_from_slice(&y[a.y.range(i)]);
+        for i in (0..a.y.rows).step_by(step) {
+            out[pre.range(i / step)].copy_from_slice(&y[a.y.range(i)]);
+        }
+    }
+    if let (Some(act), true) = (a.act, a.tangent) {
+        for token in (0..a.y.rows).step_by(step) {
+            let slopes: Vec<T> = y[a.y.range(token)].iter().map(|z| act.derivative(*z)).collect();
+            for i in token + 1..token + step {
+                y[a.y.range(i)].iter_mut().zip(&slopes).for_each(|(y, slope)| *y *= *slope);
+            }
         }
     }
     if let Some(act) = a.act {
-        for i in 0..a.y.rows {
+        for i in (0..a.y.rows).step_by(step) {
             for y in &mut y[a.y.range(i)] {
                 *y = act.value(*y);
             }

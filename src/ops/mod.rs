@@ -19,14 +19,17 @@ pub mod embed;
 mod fixture;
 pub mod gated;
 pub mod gram;
+mod gram_cuda;
 pub mod gram_wgpu;
 pub mod linear;
+mod linear_cuda;
 pub mod linear_wgpu;
 pub mod loss;
 pub mod mask;
 pub mod moments;
 pub mod norm;
 pub mod norm_moments;
+pub mod offload;
 mod outputs;
 pub mod probes;
 mod rows;
@@ -43,6 +46,16 @@ macro_rules! launches {
             $($name($args),)*
             /// Runs `launches` with `index` = 0, 1, .. `count - 1`.
             Repeat { count: usize, index: IntBuffer, launches: Vec<Launch> },
+        }
+
+        impl Launch {
+            /// The operation's name: that of its variant.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Launch::$name(_) => stringify!($name),)*
+                    Launch::Repeat { .. } => "Repeat",
+                }
+            }
         }
 
         fn launch<T: Real>(l: &Launch, m: &mut Arena<T>) {

@@ -88,7 +88,9 @@ fn progress_comes_in_the_form_asked_for() {
         outcome.stderr
     };
     let json = lib(&["--progress", "json"]);
-    let stages: Vec<Value> = json.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    let lines = json.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")));
+    let (notes, stages): (Vec<Value>, Vec<Value>) = lines.partition(|l: &Value| l["note"].is_string());
+    assert!(notes.len() == 1 && notes[0]["note"].as_str().unwrap().starts_with("auto picks "), "{notes:?}");
     for stage in &stages {
         assert!(stage["stage"].is_string() && stage["rate"].is_number(), "{stage}");
         assert!(stage["eta_seconds"].is_number() || stage["eta_seconds"].is_null(), "{stage}");
@@ -99,7 +101,9 @@ fn progress_comes_in_the_form_asked_for() {
     }
     for flags in [&["--progress", "plain"][..], &[]] {
         let plain = lib(flags);
-        assert!(plain.lines().all(|l| l.contains(": ") && l.contains("/s")) && plain.contains("edges: "), "{plain}");
+        let (notes, stages): (Vec<&str>, Vec<&str>) = plain.lines().partition(|l| l.starts_with("note: auto picks "));
+        assert!(notes.len() == 1 && stages.iter().all(|l| l.contains(": ") && l.contains("/s")), "{plain}");
+        assert!(plain.contains("edges: "), "{plain}");
     }
     for flags in [&["--force"][..], &["--force", "--progress", "json"]] {
         assert_eq!(run(&case.lib_args(flags)).stderr, "", "--quiet and {flags:?}");

@@ -11,7 +11,7 @@ use mechgraph::basis::rotation::{Basis, Threshold};
 use mechgraph::basis::{self, BasisKind, EdgeKind, Graph, Method, Options, Problem, edges};
 use mechgraph::data::stream::{Input, Runner};
 use mechgraph::data::{DataSet, Samples};
-use mechgraph::device::{Arena, Builder, Choice, DType, Device, Real, View};
+use mechgraph::device::{Arena, Builder, Cpu, DType, Device, Real, View};
 use mechgraph::model::forward::{Batch, Value};
 use mechgraph::model::sections::Network;
 use mechgraph::model::{ActFn, MlpConfig, Model, Norm, TransformerConfig, random_mlp, random_transformer};
@@ -141,7 +141,7 @@ impl Case {
         Problem { model: &self.model, data: &self.data, gram_data: None, options }
     }
     fn run<R>(&self, f: impl FnOnce(&Runner) -> mechgraph::Result<R>) -> mechgraph::Result<R> {
-        let (device, progress) = (Device::open(Choice::Cpu, self.threads)?, Progress::new(Mode::Quiet));
+        let (device, progress) = (Device::Cpu(Cpu::new(self.threads)?), Progress::new(Mode::Quiet));
         f(&Runner { device: &device, progress: &progress, batch: self.batch, memory: u64::MAX, checkpoints: None })
     }
     pub fn try_build(&self, options: &Options) -> mechgraph::Result<Graph> {

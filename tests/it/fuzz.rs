@@ -10,7 +10,7 @@ use mechgraph::basis::rotation::Threshold;
 use mechgraph::basis::{self, BasisKind, EdgeKind, Method, Options, Problem};
 use mechgraph::data;
 use mechgraph::data::stream::Runner;
-use mechgraph::device::{Choice, DType, Device};
+use mechgraph::device::{Cpu, DType, Device};
 use mechgraph::model::Model;
 use mechgraph::progress::{Mode, Progress};
 
@@ -82,7 +82,7 @@ fn compute(case: &Case, device: &Device) -> mechgraph::Result<()> {
 
 #[test]
 fn damaged_files_give_a_result_or_a_sentence() {
-    let device = Device::open(Choice::Cpu, 1).unwrap();
+    let device = Device::Cpu(Cpu::new(1).unwrap());
     let start = Instant::now();
     let (mut fine, mut refused, mut rounds) = (0, 0, 0u64);
     let cases = [Case::transformer(), Case::mlp()];
@@ -114,7 +114,7 @@ fn damaged_files_give_a_result_or_a_sentence() {
 
 #[test]
 fn the_binary_refuses_damaged_files_as_the_library_does() {
-    let device = Device::open(Choice::Cpu, 1).unwrap();
+    let device = Device::Cpu(Cpu::new(1).unwrap());
     let case = Case::transformer();
     let mut refused = 0;
     for round in 0..40 {

@@ -1,7 +1,9 @@
 //! One binary for all integration tests, a module a promise.
 
 mod ablation;
+mod backends;
 mod bad_input;
+mod bench;
 mod capture;
 mod cli;
 mod closed_forms;
@@ -13,10 +15,13 @@ mod eval;
 mod fuzz;
 mod identities;
 mod jvp;
+mod kernels;
+mod kernels_ptx;
 mod naive;
 mod nothing_to_find;
 mod oracle;
 mod paper;
+mod ptxas;
 mod reference_checks;
 mod shaders;
 mod wgpu;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mechgraph::data::stream::Runner;
 use mechgraph::data::{DataSet, Samples};
-use mechgraph::device::{Choice, DType, Device, Tensor};
+use mechgraph::device::{Cpu, DType, Device, Tensor};
 use mechgraph::model::{ActFn, Affine, Checkpoint, Mlp, Norm, Transformer, TransformerConfig, random_transformer};
 use mechgraph::progress::{Mode, Progress};
 
@@ -87,7 +87,7 @@ pub fn sequences(data: &DataSet) -> Vec<&[u32]> {
 
 /// Calls `f` with a runner on `threads` CPU threads; returns the bytes the passes planned for.
 pub fn with_runner(threads: usize, batch: Option<usize>, f: impl FnOnce(&Runner)) -> u64 {
-    let (device, progress) = (Device::open(Choice::Cpu, threads).unwrap(), Progress::new(Mode::Quiet));
+    let (device, progress) = (Device::Cpu(Cpu::new(threads).unwrap()), Progress::new(Mode::Quiet));
     f(&Runner { device: &device, progress: &progress, batch, memory: u64::MAX, checkpoints: None });
     progress.plan_bytes()
 }

@@ -10,6 +10,7 @@ mod launch;
 mod pipeline;
 mod probe;
 mod report;
+mod weights;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ pub use launch::{Binding, Launch, Recorded, grid};
 pub use pipeline::Pipeline;
 pub use probe::Exactness;
 
+use crate::device::Tensor;
 use crate::error::{Error, Result};
 use crate::kernel::wgsl;
 use report::Failure;
@@ -59,6 +61,8 @@ pub struct Wgpu {
     exactness: Exactness,
     failure: Failure,
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    /// Weights by the address of their host copy.
+    tensors: Mutex<HashMap<usize, (Tensor, WgpuBuffer)>>,
     /// Bound where a shader declares an output that a launch does not ask for.
     spare: ::wgpu::Buffer,
     /// The same for inputs.
@@ -96,9 +100,10 @@ impl Wgpu {
             let (size, usage) = (buffer::SPARE_BYTES, ::wgpu::BufferUsages::STORAGE);
             device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         });
-        let pipelines = Mutex::default();
+        let (pipelines, tensors) = (Mutex::default(), Mutex::default());
         let exactness = Exactness::default();
-        let mut this = Self { device, queue, adapter, limits, options, exactness, failure, pipelines, spare, spare_input };
+        let mut this =
+            Self { device, queue, adapter, limits, options, exactness, failure, pipelines, tensors, spare, spare_input };
         this.exactness = probe::run(&this)?;
         Ok(this)
     }

@@ -1,0 +1,217 @@
+//! `mechgraph bench`: operations checked against f64, timed, and set against what the same device was
+//! seen to do at best in the same run.
+
+mod cpu;
+mod cuda;
+mod peak;
+mod probe;
+mod program;
+mod reference;
+mod report;
+mod rounding;
+mod wgpu;
+mod work;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use self::probe::Probe;
+use self::report::{Report, Row};
+use self::work::{Op, Shape, Work};
+use super::common::{Common, Precision, parse_count, print, print_json};
+use super::run_dir::{check_free, write_file};
+use crate::device::{DType, Device};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// The most repeats of a timing.
+const MAX_REPEATS: usize = 100_000;
+
+/// Check operations against f64 and time them against the device's ceilings
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// gram, linear, tangent [default: all]
+    #[arg(value_name = "OP", hide_possible_values = true)]
+    pub ops: Vec<Op>,
+    /// Sizes: NxD of gram, NxKxM of the others; repeatable
+    #[arg(long, value_name = "SIZES")]
+    pub shape: Vec<Shape>,
+    /// Timed runs, of which the median counts
+    #[arg(long, value_name = "N", default_value = "20", value_parser = parse_repeats)]
+    pub repeats: NonZeroUsize,
+    /// Ask a CUDA device how it rounds and compiles, and time nothing
+    #[arg(long, conflicts_with_all = ["ops", "shape"])]
+    pub probe: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// File to write the JSON into
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn parse_repeats(text: &str) -> std::result::Result<NonZeroUsize, String> {
+    parse_count(text, MAX_REPEATS)
+}
+
+impl Args {
+    /// Refuses combinations of flags that contradict each other.
+    pub fn check(&self) -> Result<()> {
+        self.common.check()?;
+        if let Some(batch) = self.common.batch {
+            return Err(Error::flag("--batch", batch.to_string(), "--shape, which says how many rows there are"));
+        }
+        if let Some(shape) = self.shape.iter().find(|s| !s.fits_any(self.ops())) {
+            return Err(Error::flag("--shape", shape.to_string(), "NxD of gram or NxKxM of linear and tangent, as OP says"));
+        }
+        self.out.as_ref().map_or(Ok(()), |out| check_free(out, self.common.force))
+    }
+    fn ops(&self) -> &[Op] {
+        if self.ops.is_empty() { &Op::ALL } else { &self.ops }
+    }
+    /// The operations at all shapes and dtypes asked for, or at `defaults` where no shape is given.
+    fn works(
+        &self,
+        dtypes: impl Fn(Op) -> &'static [DType],
+        defaults: impl Fn(Op) -> &'static [&'static str],
+    ) -> Result<Vec<Work>> {
+        let mut works = Vec::new();
+        for &op in self.ops() {
+            let shapes = if self.shape.is_empty() { parsed(defaults(op)) } else { self.shape.clone() };
+            for dtype in dtypes(op).iter().filter(|d| self.common.dtype.is_none_or(|p| p == precision(**d))) {
+                for shape in &shapes {
+                    works.extend(Work::new(op, *dtype, shape)?);
+                }
+            }
+        }
+        match self.common.dtype {
+            Some(dtype) if works.is_empty() => {
+                let name = super::common::typed(dtype);
+                Err(Error::flag("--dtype", name, "a type that the backend has for one of the operations"))
+            }
+            _ => Ok(works),
+        }
+    }
+}
+
+impl Args {
+    /// Writes a result to `--out` and prints it, as JSON or as `text`.
+    fn publish(&self, result: &impl serde::Serialize, text: String) -> Result<()> {
+        if let Some(out) = &self.out {
+            let numbers = |e: serde_json::Error| Error::file(out, e.to_string(), "numbers that JSON can hold");
+            let json = serde_json::to_string_pretty(result).map_err(numbers)?;
+            write_file(out, |file| writeln!(file, "{json}"))?;
+        }
+        if self.json { print_json(result) } else { print(&text) }
+    }
+}
+
+fn precision(dtype: DType) -> Precision {
+    match dtype {
+        DType::F32 => Precision::F32,
+        DType::F64 => Precision::F64,
+    }
+}
+
+fn parsed(shapes: &[&str]) -> Vec<Shape> {
+    shapes.iter().filter_map(|s| s.parse().ok()).collect()
+}
+
+/// The largest relative Frobenius error that is still rounding. What is worse is wrong, and is not timed.
+fn bound(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => 1e-4,
+        DType::F64 => 1e-10,
+    }
+}
+
+/// Runs `mechgraph bench`.
+pub fn run(args: Args) -> Result<()> {
+    args.check()?;
+    let progress = args.common.progress();
+    let device = args.common.device(DType::F32, &progress)?;
+    if args.probe {
+        let Device::Cuda { cuda, .. } = &device else {
+            return Err(Error::flag("--probe", device.backend(), "--backend cuda beside it"));
+        };
+        let probe = Probe::new(cuda, &progress)?;
+        return args.publish(&probe, probe.text());
+    }
+    let report = report(&args, &device, &progress)?;
+    args.publish(&report, report.table())
+}
+
+/// Measures all that is asked for.
+fn report(args: &Args, device: &Device, progress: &Progress) -> Result<Report> {
+    let (seed, repeats) = (args.common.seed, args.repeats.get());
+    match device {
+        Device::Cpu(cpu) => {
+            let works = args.works(|_| &[DType::F32, DType::F64], cpu::shapes)?;
+            fits(args, &works, cpu.free_memory()?, |work| cpu::memory(work, cpu.threads()))?;
+            let mut ceilings = cpu::ceilings(cpu, &dtypes(&works), repeats);
+            let rows = rows(progress, &works, |work| match work.dtype {
+                DType::F32 => cpu::row::<f32>(cpu, work, seed, repeats),
+                DType::F64 => cpu::row::<f64>(cpu, work, seed, repeats),
+            })?;
+            ceilings.raise(&rows);
+            Ok(Report { ceilings: Some(ceilings), ..Report::new("cpu", cpu.describe(), rows) })
+        }
+        Device::Cuda { cuda, host, .. } => {
+            let shapes = if cuda.is_interpreter() { cuda::interpreter_shapes } else { cuda::shapes };
+            let works = args.works(cuda::dtypes, shapes)?;
+            fits(args, &works, host.free_memory()?, cuda::host_memory)?;
+            let mut ceilings = cuda::ceilings(cuda, &dtypes(&works), repeats)?;
+            let rows = rows(progress, &works, |work| match work.dtype {
+                DType::F32 => cuda::row::<f32>(cuda, host, work, seed, repeats),
+                DType::F64 => cuda::row::<f64>(cuda, host, work, seed, repeats),
+            })?;
+            if let Some(ceilings) = &mut ceilings {
+                ceilings.raise(&rows);
+            }
+            Ok(Report { ceilings, ..Report::new("cuda", cuda.describe(), rows) })
+        }
+        Device::Wgpu { wgpu, host, .. } => {
+            let shapes = if wgpu.adapter().kind.is_hardware() { wgpu::shapes } else { wgpu::software_shapes };
+            let works = args.works(wgpu::dtypes, shapes)?;
+            fits(args, &works, host.free_memory()?, wgpu::host_memory)?;
+            let mut ceilings = wgpu::ceilings(wgpu, repeats)?;
+            let rows = rows(progress, &works, |work| wgpu::row(wgpu, host, work, seed, repeats))?;
+            ceilings.raise(&rows);
+            Ok(Report { ceilings: Some(ceilings), ..Report::new("wgpu", wgpu.describe(), rows) })
+        }
+    }
+}
+
+/// Refuses shapes whose matrices the host has no room for.
+fn fits(args: &Args, works: &[Work], free: u64, memory: impl Fn(&Work) -> u64) -> Result<()> {
+    let free = free.min(args.common.max_memory.unwrap_or(u64::MAX));
+    match works.iter().map(memory).max() {
+        Some(asked) if asked > free => Err(Error::Memory { asked, free, hint: " (smaller --shape)".into() }),
+        _ => Ok(()),
+    }
+}
+
+/// The element types of a list of operations, each once.
+fn dtypes(works: &[Work]) -> Vec<DType> {
+    [DType::F32, DType::F64].into_iter().filter(|d| works.iter().any(|w| w.dtype == *d)).collect()
+}
+
+/// Measures one operation after the other. A wrong result ends the command.
+fn rows(progress: &Progress, works: &[Work], row: impl Fn(&Work) -> Result<Row>) -> Result<Vec<Row>> {
+    let stage = progress.stage("bench", works.len() as u64, "operations");
+    let mut rows = Vec::new();
+    for work in works {
+        let row = row(work)?;
+        if row.error.is_nan() || row.error > bound(work.dtype) {
+            let place = format!("{} {} {} on {}", work.op.name(), work.shape(), work.dtype.name(), row.kernel);
+            let expected = format!("at most {:e}", bound(work.dtype));
+            return Err(Error::numeric(place, format!("a relative error of {:e}", row.error), expected));
+        }
+        rows.push(row);
+        stage.add(1);
+    }
+    stage.finish();
+    Ok(rows)
+}

@@ -1,0 +1,234 @@
+//! The CUDA backend above the seam: an opened device, its memory, its weights, and its kernels,
+//! compiled when they are first used.
+
+mod arena;
+mod lane;
+mod stopwatch;
+
+pub use arena::{CudaArena, Space};
+pub use lane::{Lane, Replay};
+pub use stopwatch::Stopwatch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::driver::{Driver, Failure, Function, FunctionProperties, Nvidia, Properties, Shape};
+use super::tensor::Tensor;
+use crate::error::{Error, Result};
+use crate::kernel::tuning::Limits;
+use crate::kernel::{Configuration, Kernel, Language};
+
+/// Which driver plays the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriverChoice {
+    #[default]
+    Nvidia,
+    Interpreter,
+}
+
+/// An opened CUDA device. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Cuda(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    driver: Driver,
+    properties: Properties,
+    functions: Mutex<HashMap<String, Function>>,
+    /// Weights on the device by the address of their host copy, which is kept so that no other tensor
+    /// can take it.
+    tensors: Mutex<HashMap<usize, (Tensor, u64)>>,
+}
+
+/// Device memory that is freed when it is dropped.
+#[derive(Debug)]
+pub struct Memory {
+    pub address: u64,
+    pub bytes: u64,
+    device: Cuda,
+}
+
+/// A resolved launch: everything but its turn.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// `kernel@configuration`, for errors.
+    pub kernel: String,
+    pub function: Function,
+    pub shape: Shape,
+    /// The parameter block.
+    pub params: Vec<u8>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cuda {
+    /// Opens the first device of the real driver, or the interpreter.
+    pub fn open(choice: DriverChoice) -> Result<Self> {
+        match choice {
+            DriverChoice::Nvidia => {
+                let nvidia = Nvidia::open(0).map_err(|f| Error::Backend {
+                    backend: "cuda",
+                    found: f.code,
+                    expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
+                })?;
+                Self::over(Driver::Nvidia(nvidia))
+            }
+            #[cfg(feature = "ptxvm")]
+            DriverChoice::Interpreter => Self::interpreter(ptxvm::Options::default()),
+            #[cfg(not(feature = "ptxvm"))]
+            DriverChoice::Interpreter => {
+                Err(Error::flag("--driver", "interpreter, which this build lacks", "a build with the feature ptxvm"))
+            }
+        }
+    }
+    /// A device played by the PTX interpreter.
+    #[cfg(feature = "ptxvm")]
+    pub fn interpreter(options: ptxvm::Options) -> Result<Self> {
+        Self::over(Driver::Interpreter(Box::new(super::driver::Interpreter::new(options))))
+    }
+    fn over(driver: Driver) -> Result<Self> {
+        let fail = |f: Failure| driver_error("cuda", "opening the device", f);
+        let properties = driver.properties().map_err(fail)?;
+        if properties.capability < (8, 0) {
+            let (major, minor) = properties.capability;
+            return Err(Error::Backend {
+                backend: "cuda",
+                found: format!("{} of compute capability {major}.{minor}", properties.name),
+                expected: "compute capability 8.0 (Ampere) or newer".into(),
+            });
+        }
+        Ok(Self(Arc::new(Shared { driver, properties, functions: Mutex::default(), tensors: Mutex::default() })))
+    }
+    pub fn properties(&self) -> &Properties {
+        &self.0.properties
+    }
+    /// What the choice of a kernel's configuration looks at.
+    pub fn limits(&self) -> Limits {
+        let Properties { capability, multiprocessors, shared_per_block, .. } = self.0.properties;
+        Limits { capability, multiprocessors, shared_per_block }
+    }
+    /// The seam, for those that time or count.
+    pub fn driver(&self) -> &Driver {
+        &self.0.driver
+    }
+    /// Whether the device is the interpreter.
+    pub fn is_interpreter(&self) -> bool {
+        !matches!(self.0.driver, Driver::Nvidia(_))
+    }
+    /// Name, compute capability, driver version.
+    pub fn describe(&self) -> String {
+        let Properties { name, capability: (major, minor), version, .. } = &self.0.properties;
+        let what = if self.is_interpreter() { "PTX" } else { "CUDA" };
+        format!("{name}, compute capability {major}.{minor}, {what} {version}")
+    }
+    /// Free bytes of device memory.
+    pub fn free_memory(&self) -> Result<u64> {
+        Ok(self.check("reading the free memory", self.0.driver.memory())?.0)
+    }
+    pub(super) fn check<T>(&self, action: &str, result: super::driver::Result<T>) -> Result<T> {
+        result.map_err(|f| driver_error(&self.0.properties.name, action, f))
+    }
+
+    /// Allocates device memory.
+    pub fn alloc(&self, bytes: u64) -> Result<Memory> {
+        let address = self.alloc_raw(bytes)?;
+        Ok(Memory { address, bytes, device: self.clone() })
+    }
+    fn alloc_raw(&self, bytes: u64) -> Result<u64> {
+        self.0.driver.alloc(bytes).map_err(|f| {
+            let free = self.0.driver.memory().map_or_else(|_| "unknown".into(), |(free, _)| free.to_string());
+            driver_error(&self.0.properties.name, &format!("allocating {bytes} bytes ({free} bytes are free)"), f)
+        })
+    }
+
+    /// The compiled entry of a configuration; compiled when it is first asked for.
+    pub fn function(&self, kernel: &Kernel, configuration: &Configuration) -> Result<Function> {
+        let key = format!("{}@{}", kernel.name, configuration.name);
+        let mut functions = lock(&self.0.functions);
+        if let Some(function) = functions.get(&key) {
+            return Ok(*function);
+        }
+        let Language::Ptx { least } = kernel.language else {
+            return Err(Error::Kernel { name: key, found: "a kernel in WGSL".into(), expected: "one in PTX".into() });
+        };
+        if self.0.properties.capability < least {
+            let found = format!("a device of compute capability {:?}", self.0.properties.capability);
+            return Err(Error::Kernel { name: key, found, expected: format!("at least {least:?}") });
+        }
+        let text = kernel.expand(configuration)?;
+        let jit = |f: Failure| Error::Jit {
+            kernel: key.clone(),
+            device: self.describe(),
+            code: f.code,
+            log: if f.log.is_empty() { "no log".into() } else { f.log },
+        };
+        let driver = &self.0.driver;
+        let module = driver.module_load(&text).map_err(jit)?;
+        let function = driver.function(module, kernel.name).map_err(jit)?;
+        if configuration.shared > 48 << 10 {
+            driver.allow_shared(function, configuration.shared).map_err(jit)?;
+        }
+        functions.insert(key, function);
+        Ok(function)
+    }
+    /// What a compiled entry takes.
+    pub fn function_properties(&self, function: Function) -> Result<FunctionProperties> {
+        self.check("reading a kernel's properties", self.0.driver.function_properties(function))
+    }
+    /// Resolves a launch of `kernel` in a configuration with its parameter block.
+    pub fn call(
+        &self,
+        kernel: &Kernel,
+        configuration: &Configuration,
+        grid: [u32; 3],
+        params: &impl crate::kernel::Params,
+    ) -> Result<Call> {
+        let function = self.function(kernel, configuration)?;
+        let shape = Shape { grid, block: [configuration.threads, 1, 1], shared: configuration.shared };
+        let params = bytemuck::bytes_of(params).to_vec();
+        Ok(Call { kernel: format!("{}@{}", kernel.name, configuration.name), function, shape, params })
+    }
+    /// The address of a weight on the device; uploaded when it is first asked for and kept.
+    pub fn tensor(&self, tensor: &Tensor) -> Result<u64> {
+        let data = tensor.raw();
+        let key = data.as_ptr() as usize;
+        let mut tensors = lock(&self.0.tensors);
+        if let Some((_, address)) = tensors.get(&key) {
+            return Ok(*address);
+        }
+        let address = self.alloc_raw(data.len() as u64)?;
+        let mut lane = Lane::new(self)?;
+        lane.upload(address, data)?;
+        lane.synchronize()?;
+        tensors.insert(key, (tensor.clone(), address));
+        Ok(address)
+    }
+}
+
+/// A failure in one line.
+fn sentence(f: &Failure) -> String {
+    let Failure { call, code, log } = f;
+    if log.is_empty() { format!("{call}: {code}") } else { format!("{call}: {code}: {log}") }
+}
+
+fn driver_error(device: &str, action: &str, f: Failure) -> Error {
+    Error::Driver { device: device.into(), action: action.into(), found: sentence(&f) }
+}
+
+// What fails while something is given back can only be ignored: the device is gone or going.
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = self.device.0.driver.free(self.address);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for (_, address) in lock(&self.tensors).values() {
+            let _ = self.driver.free(*address);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Programs on a device that has kernels for some of the operations: those run there, the rest on the
+//! host, and each buffer is copied across when the side that needs it lacks its newest content.
+
+mod cuda;
+mod wgpu;
+
+pub use cuda::{cuda_bytes, cuda_calls};
+
+use crate::device::{Arena, Buffer, Device, IntBuffer, Program, Real, View};
+use crate::error::Result;
+
+use super::{Launch, launch};
+
+/// What a launch becomes on a device: its calls, the views they read and those they write.
+#[derive(Debug)]
+pub(super) struct Bound<C> {
+    pub calls: Vec<C>,
+    pub reads: Vec<View>,
+    pub writes: Vec<View>,
+    /// Of those written, the ones of which a part is never touched and stays zero.
+    pub zeroed: Vec<View>,
+}
+
+/// A program bound to a device beside its arena on the host.
+#[derive(Debug)]
+pub struct Mirror {
+    steps: Vec<Step>,
+    sides: Sides,
+    gpu: Gpu,
+}
+
+/// The device's side of an arena.
+#[derive(Debug)]
+enum Gpu {
+    Cuda(cuda::Side),
+    Wgpu(wgpu::Side),
+}
+
+#[derive(Debug)]
+enum Step {
+    Host(Launch),
+    Device(Segment),
+    Repeat { count: usize, index: IntBuffer, steps: Vec<Step> },
+}
+
+/// Launches that follow each other on the device.
+#[derive(Debug)]
+struct Segment {
+    /// Buffers that must be there before: those read, and those written in part.
+    needs: Vec<Buffer>,
+    writes: Vec<Buffer>,
+    work: Work,
+}
+
+/// What a segment does.
+#[derive(Debug)]
+enum Work {
+    Cuda(cuda::Batch),
+    Wgpu(wgpu::Batch),
+    /// A Gram matrix that the host folds: its results are newest on the host.
+    WgpuGram(wgpu::Gram),
+}
+
+/// Where the newest content of each buffer is, by slot; on both sides where neither flag is set.
+#[derive(Debug)]
+struct Sides {
+    host_newer: Vec<bool>,
+    device_newer: Vec<bool>,
+}
+
+impl Mirror {
+    /// Binds `program` to `device` and notes which operations run where. `None` on the CPU.
+    pub fn new(device: &Device, program: &Program<Launch>) -> Result<Option<Self>> {
+        let (mut gpu, placement) = match device {
+            Device::Cpu(_) => return Ok(None),
+            Device::Cuda { cuda, placement, .. } => (Gpu::Cuda(cuda::Side::new(cuda, program)?), placement),
+            Device::Wgpu { wgpu, placement, .. } => (Gpu::Wgpu(wgpu::Side::new(wgpu, program)?), placement),
+        };
+        let steps = gpu.bind(&program.launches, &mut |l, on_device| placement.note(l.name(), on_device))?;
+        let slots = program.layout.lens().len();
+        let sides = Sides { host_newer: vec![true; slots], device_newer: vec![false; slots] };
+        Ok(Some(Self { steps, sides, gpu }))
+    }
+    /// Runs the program: as [`super::run_cpu`], with the operations that the device has kernels for
+    /// done there. Afterwards the host's arena holds every result.
+    pub fn run<T: Real>(&mut self, program: &Program<Launch>, host: &mut Arena<T>) -> Result<()> {
+        for b in &program.zeroed {
+            host.real_mut(*b).fill(T::ZERO);
+        }
+        let Self { steps, sides, gpu } = self;
+        run_steps(steps, sides, gpu, host)?;
+        sides.bring_home(gpu, host)
+    }
+}
+
+/// Bytes of its own memory that a device takes for one arena of `program`.
+pub fn device_bytes(device: &Device, program: &Program<Launch>) -> u64 {
+    match device {
+        Device::Cpu(_) => 0,
+        Device::Cuda { cuda, .. } => cuda_bytes(cuda, program),
+        Device::Wgpu { .. } => wgpu::bytes(program),
+    }
+}
+
+fn each_launch(launches: &[Launch], f: &mut impl FnMut(&Launch)) {
+    for l in launches {
+        match l {
+            Launch::Repeat { launches, .. } => each_launch(launches, f),
+            l => f(l),
+        }
+    }
+}
+
+impl Gpu {
+    fn bind(&mut self, launches: &[Launch], note: &mut impl FnMut(&Launch, bool)) -> Result<Vec<Step>> {
+        let mut steps: Vec<Step> = Vec::new();
+        for l in launches {
+            if let Launch::Repeat { count, index, launches } = l {
+                steps.push(Step::Repeat { count: *count, index: *index, steps: self.bind(launches, note)? });
+                continue;
+            }
+            let segment = match self {
+                Gpu::Cuda(side) => side.bind(l)?,
+                Gpu::Wgpu(side) => side.bind(l)?,
+            };
+            note(l, segment.is_some());
+            match (steps.last_mut(), segment) {
+                (Some(Step::Device(before)), Some(segment)) => {
+                    if let Some(apart) = before.join(segment) {
+                        steps.push(Step::Device(apart));
+                    }
+                }
+                (_, Some(segment)) => steps.push(Step::Device(segment)),
+                (_, None) => steps.push(Step::Host(l.clone())),
+            }
+        }
+        Ok(steps)
+    }
+    fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
+        match self {
+            Gpu::Cuda(side) => side.upload(slot, bytes),
+            Gpu::Wgpu(side) => side.upload(slot, bytes),
+        }
+    }
+    fn download(&mut self, slot: usize, bytes: &mut [u8]) -> Result<()> {
+        match self {
+            Gpu::Cuda(side) => side.download(slot, bytes),
+            Gpu::Wgpu(side) => side.download(slot, bytes),
+        }
+    }
+}
+
+impl Segment {
+    fn new<C>(bound: Bound<C>, work: impl FnOnce(Vec<C>) -> Work) -> Self {
+        let Bound { calls, reads, writes, .. } = bound;
+        let covers = |v: &View| v.is_contiguous() && v.rows * v.cols == v.buffer.len;
+        let mut needs: Vec<Buffer> = Vec::new();
+        for v in reads.iter().chain(writes.iter().filter(|v| !covers(v))) {
+            if !needs.contains(&v.buffer) {
+                needs.push(v.buffer);
+            }
+        }
+        Self { needs, writes: writes.iter().map(|v| v.buffer).collect(), work: work(calls) }
+    }
+    /// Takes what `later` does behind its own work; gives it back where the two cannot be one.
+    fn join(&mut self, mut later: Self) -> Option<Self> {
+        match (&mut self.work, &mut later.work) {
+            (Work::Cuda(a), Work::Cuda(b)) => a.append(b),
+            (Work::Wgpu(a), Work::Wgpu(b)) => a.append(b),
+            _ => return Some(later),
+        }
+        let new = later.needs.iter().filter(|b| !self.writes.contains(b) && !self.needs.contains(b));
+        let new: Vec<Buffer> = new.copied().collect();
+        self.needs.extend(new);
+        self.writes.extend(later.writes);
+        None
+    }
+    fn run<T: Real>(&mut self, sides: &mut Sides, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
+        sides.note_host(host);
+        for b in &self.needs {
+            if std::mem::take(&mut sides.host_newer[b.slot()]) {
+                gpu.upload(b.slot(), bytemuck::cast_slice(host.real(*b)))?;
+            }
+        }
+        match (&mut self.work, gpu) {
+            (Work::Cuda(batch), Gpu::Cuda(side)) => side.run(batch)?,
+            (Work::Wgpu(batch), Gpu::Wgpu(side)) => side.run(batch)?,
+            (Work::WgpuGram(gram), Gpu::Wgpu(side)) => return side.gram(gram, host),
+            _ => unreachable!("a segment is run by the side that bound it"),
+        }
+        for b in &self.writes {
+            sides.host_newer[b.slot()] = false;
+            sides.device_newer[b.slot()] = true;
+        }
+        Ok(())
+    }
+}
+
+fn run_steps<T: Real>(steps: &mut [Step], sides: &mut Sides, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
+    for step in steps {
+        match step {
+            Step::Host(l) => {
+                sides.bring_home(gpu, host)?;
+                launch(l, host);
+            }
+            Step::Device(segment) => segment.run(sides, gpu, host)?,
+            Step::Repeat { count, index, steps } => {
+                for i in 0..*count {
+                    host.int_mut(*index)[0] = i as u32;
+                    run_steps(steps, sides, gpu, host)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Sides {
+    /// Learns what the host has written.
+    fn note_host<T: Real>(&mut self, host: &mut Arena<T>) {
+        for (slot, written) in host.written().iter_mut().enumerate() {
+            if std::mem::take(written) {
+                self.host_newer[slot] = true;
+                self.device_newer[slot] = false;
+            }
+        }
+    }
+    /// Copies to the host what is newer on the device: an operation there may read any buffer.
+    fn bring_home<T: Real>(&mut self, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
+        self.note_host(host);
+        for (slot, newer) in self.device_newer.iter_mut().enumerate() {
+            if std::mem::take(newer) {
+                gpu.download(slot, bytemuck::cast_slice_mut(&mut host.slots()[slot]))?;
+            }
+        }
+        Ok(())
+    }
+}
