@@ -44,6 +44,7 @@ fragments! {
     "linear_add",
     "linear_bias",
     "linear_copy",
+    "linear_place",
     "linear_store",
     "linear_tangent",
     "linear_w_nn",
