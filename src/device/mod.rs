@@ -74,7 +74,7 @@ impl Device {
             Choice::Auto => {
                 let mut passed_over = Vec::new();
                 let mut note = |e: Error| passed_over.push(e.to_string());
-                if let Some(device) = cuda().map_err(&mut note).ok() {
+                if let Ok(device) = cuda().map_err(&mut note) {
                     return Ok((device, passed_over));
                 }
                 if request.double {
@@ -82,7 +82,7 @@ impl Device {
                 } else if !has_gpu_nodes() {
                     let found = "the system shows no GPU".into();
                     note(Error::Backend { backend: "wgpu", found, expected: "one, or --backend wgpu to look for it".into() });
-                } else if let Some(device) = wgpu().map_err(&mut note).ok() {
+                } else if let Ok(device) = wgpu().map_err(&mut note) {
                     return Ok((device, passed_over));
                 }
                 Ok((Device::Cpu(host()?), passed_over))

@@ -24,3 +24,4 @@ mod paper;
 mod ptxas;
 mod reference_checks;
 mod shaders;
+mod wgpu;

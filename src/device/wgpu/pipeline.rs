@@ -29,8 +29,12 @@ impl Wgpu {
             return Ok(Arc::clone(pipeline));
         }
         self.check_fits(&name, configuration)?;
-        let checks = if self.options.runtime_checks { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
-        let text = kernel.expand(configuration)?;
+        let mut text = kernel.expand(configuration)?;
+        if let Some((words, bug)) = self.options.planted {
+            text = text.replace(words, bug);
+        }
+        let checked = self.options.runtime_checks || self.options.planted.is_some();
+        let checks = if checked { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
         let pipeline = Arc::new(self.compile(&name, kernel.name, &text, configuration, checks)?);
         Ok(Arc::clone(cache().entry(name).or_insert(pipeline)))
     }
