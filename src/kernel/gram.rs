@@ -74,6 +74,8 @@ const SLAB_MOST: u32 = 16 * PROMOTE;
 const SLAB_LEAST: u32 = 128;
 /// CTAs that a Gram matrix aims for, counted in tiles of 64 x 64: about two waves of a large device.
 const CTAS_AIMED: u64 = 256;
+/// Most slabs: they lie along the second dimension of the grid.
+const SLABS_MOST: u32 = 65_535;
 /// Most partial tiles of a slab: the kernel derives the tile from its index by an f32 square root.
 const TILES_MOST: u64 = 1 << 23;
 
@@ -300,6 +302,9 @@ fn work(
     let copy = configuration.constants.get_int("COPY").unwrap_or(16);
     if copy == 16 && !aligned {
         return Err("16-byte copies, but not every row of x starts at a multiple of 16 bytes".into());
+    }
+    if split.slabs > SLABS_MOST {
+        return Err(format!("{} slabs, a grid has at most {SLABS_MOST} along its second dimension", split.slabs));
     }
     let tiles = triangle(cols.div_ceil(tile.side));
     if tiles >= TILES_MOST {
