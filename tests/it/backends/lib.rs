@@ -9,7 +9,7 @@ use super::{Backend, on_every_backend};
 use crate::command::{manifest, read_graph, run};
 
 /// The flags that choose a backend.
-fn flags(backend: Backend) -> &'static [&'static str] {
+pub fn flags(backend: Backend) -> &'static [&'static str] {
     match backend {
         Backend::Cpu => &["--backend", "cpu"],
         Backend::Interpreter => &["--backend", "cuda", "--driver", "interpreter"],

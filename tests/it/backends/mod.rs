@@ -2,10 +2,12 @@
 //! an NVIDIA GPU and on Vulkan's software adapter. A backend that this machine lacks is printed as
 //! skipped; with `MECHGRAPH_CUDA=1` a missing NVIDIA GPU is a failure instead.
 
+mod commands;
 mod driver;
 mod gram;
 mod lib;
 mod linear;
+mod offload;
 mod seam;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, Placement, Program, Real, Request, View};
