@@ -53,6 +53,7 @@ var<workgroup> tile_low: array<vec4<f32>, 2u * DEPTH * SIDE>;
 @include "frag/two_sum.wgsl" T=vec4<f32>
 @for pair in 1..PLANES {
 @include "frag/two_product_{{PRODUCT}}.wgsl" T=vec4<f32> BITS=vec4<u32>
+@include "frag/add_product.wgsl" T=vec4<f32>
 @}
 @include "frag/quad_{{VECTOR}}.wgsl" name=x
 
@@ -76,7 +77,8 @@ fn stage(half: u32, thread: u32, top: u32, end: u32, column: u32, centre: Pair) 
         var centred = Pair(vec4<f32>(), vec4<f32>());
         if row < end {
             let difference = two_sum(x_quad(row, column, p.rows, p.cols), -centre.high);
-            centred = Pair(difference.high, difference.low - centre.low);
+            // The low part of a large mean may exceed that of a small difference.
+            centred = two_sum(difference.high, difference.low - centre.low);
         }
         tile_high[half + item] = centred.high;
         @for pair in 1..PLANES {
@@ -124,10 +126,7 @@ fn gram_f32(
     let columns = select(DEPTH * SIDE, 0u, ti == tj);
 
     @for i in 0..4 {
-    var high_{{i}} = vec4<f32>();
-    @for pair in 1..PLANES {
-    var low_{{i}} = vec4<f32>();
-    @}
+    var sum_{{i}} = Pair(vec4<f32>(), vec4<f32>());
     @}
 
     for (var top = slab * p.slab_rows; top < end; top += DEPTH) {
@@ -142,27 +141,20 @@ fn gram_f32(
             let b = tile_high[columns + d * SIDE + local.x];
             @for short in 0..2-PLANES {
             @for i in 0..4 {
-            high_{{i}} = fma(vec4<f32>(a[{{i}}]), b, high_{{i}});
+            sum_{{i}}.high = fma(vec4<f32>(a[{{i}}]), b, sum_{{i}}.high);
             @}
             @}
             @for pair in 1..PLANES {
             let a_low = tile_low[d * SIDE + local.y];
             let b_low = tile_low[columns + d * SIDE + local.x];
             @for i in 0..4 {
-            let a_{{i}} = vec4<f32>(a[{{i}}]);
-            let product_{{i}} = rounded_product(a_{{i}}, b);
-            let error_{{i}} = product_error(a_{{i}}, b, product_{{i}});
-            let sum_{{i}} = two_sum(high_{{i}}, product_{{i}});
-            high_{{i}} = sum_{{i}}.high;
-            low_{{i}} += sum_{{i}}.low + fma(vec4<f32>(a_low[{{i}}]), b, fma(a_{{i}}, b_low, error_{{i}}));
+            sum_{{i}} = add_product(sum_{{i}}, Pair(vec4<f32>(a[{{i}}]), vec4<f32>(a_low[{{i}}])), Pair(b, b_low));
             @}
             @}
         }
         @for pair in 1..PLANES {
         @for i in 0..4 {
-        let ordered_{{i}} = two_sum(high_{{i}}, low_{{i}});
-        high_{{i}} = ordered_{{i}}.high;
-        low_{{i}} = ordered_{{i}}.low;
+        sum_{{i}} = two_sum(sum_{{i}}.high, sum_{{i}}.low);
         @}
         @}
         workgroupBarrier();
@@ -170,9 +162,9 @@ fn gram_f32(
 
     let at = (unit * {{PLANES}}u * 4u * SIDE + 4u * local.y) * SIDE + local.x;
     @for i in 0..4 {
-    partials[at + {{i}}u * SIDE] = high_{{i}};
+    partials[at + {{i}}u * SIDE] = sum_{{i}}.high;
     @for pair in 1..PLANES {
-    partials[at + (4u * SIDE + {{i}}u) * SIDE] = low_{{i}};
+    partials[at + (4u * SIDE + {{i}}u) * SIDE] = sum_{{i}}.low;
     @}
     @}
 }

@@ -88,7 +88,7 @@ impl Cuda {
     /// A device played by the PTX interpreter.
     #[cfg(feature = "ptxvm")]
     pub fn interpreter(options: ptxvm::Options) -> Result<Self> {
-        Self::over(Driver::Interpreter(super::driver::Interpreter::new(options)))
+        Self::over(Driver::Interpreter(Box::new(super::driver::Interpreter::new(options))))
     }
     fn over(driver: Driver) -> Result<Self> {
         let fail = |f: Failure| driver_error("cuda", "opening the device", f);

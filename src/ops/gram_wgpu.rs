@@ -53,11 +53,11 @@ fn size(n: usize) -> Result<u32> {
 
 /// Records the launches for x `[n, d]` in f32, with the arithmetic that the device keeps exact.
 pub fn gram(device: &Wgpu, x: View) -> Result<GramPending> {
-    gram_with(device, x, device.exactness().arithmetic())
+    gram_with(device, x, device.exactness().arithmetic(), None)
 }
 
-/// [`gram`] with a given arithmetic.
-pub fn gram_with(device: &Wgpu, x: View, arithmetic: Arithmetic) -> Result<GramPending> {
+/// [`gram`] with a given arithmetic and, where there is one, a given tile.
+pub fn gram_with(device: &Wgpu, x: View, arithmetic: Arithmetic, tile: Option<u32>) -> Result<GramPending> {
     x.check("gram", "x")?;
     if x.rows == 0 || x.rows > MOST_ROWS || x.cols == 0 {
         let expected = format!("1 to {MOST_ROWS} rows and at least one column");
@@ -66,7 +66,7 @@ pub fn gram_with(device: &Wgpu, x: View, arithmetic: Arithmetic) -> Result<GramP
     let mean = device.buffer(8 * x.cols as u64)?;
     let mut recorded = record_centre(device, &x, &mean, arithmetic)?;
     let shape = GramShape { rows: size(x.rows)?, cols: size(x.cols)?, aligned: x.has_quads(), arithmetic };
-    let plan = choose(&shape, &device.kernel_limits())?;
+    let plan = choose(&shape, &device.kernel_limits(), tile)?;
     let (rounds, partials) = record_rounds(device, &x, &mean, &plan, arithmetic)?;
     recorded.push(rounds[0].launch.clone());
     Ok(GramPending { recorded, rounds, mean, partials, cols: x.cols, tile: plan.tile as usize, arithmetic })

@@ -32,6 +32,11 @@ const STEP: usize = 16;
 
 /// Records the launches; nothing runs yet.
 pub fn linear(device: &Wgpu, call: &LinearCall) -> Result<Vec<Recorded>> {
+    linear_with(device, call, None)
+}
+
+/// [`linear`] with a given tile of y, where there is one.
+pub fn linear_with(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>) -> Result<Vec<Recorded>> {
     check(call)?;
     let (n, k, m) = (call.x.rows, call.x.cols, call.y.cols);
     let mut recorded = Vec::new();
@@ -54,7 +59,7 @@ pub fn linear(device: &Wgpu, call: &LinearCall) -> Result<Vec<Recorded>> {
             // A sum over no k is zero, and is still stored.
             while from < k || from == 0 {
                 let to = (from + steps.max(1)).min(k);
-                recorded.push(record(device, &part.steps(from, to), from > 0, to == k)?);
+                recorded.push(record(device, &part.steps(from, to), tile, from > 0, to == k)?);
                 from = to.max(1);
             }
         }
@@ -136,7 +141,7 @@ fn check(call: &LinearCall) -> Result<()> {
 
 /// One launch: all of `call`, of which the sums over earlier k are in y where it `resumes`, and more
 /// will follow unless it is the `last`.
-fn record(device: &Wgpu, call: &LinearCall, resumes: bool, last: bool) -> Result<Recorded> {
+fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: bool, last: bool) -> Result<Recorded> {
     let adds = call.epilogue == Epilogue::Add;
     let epilogue = if last || adds { call.epilogue } else { Epilogue::Store(Elementwise::Identity) };
     let (bias, pre) = if last { (call.bias, call.pre) } else { (None, None) };
@@ -152,7 +157,7 @@ fn record(device: &Wgpu, call: &LinearCall, resumes: bool, last: bool) -> Result
         epilogue,
         aligned: call.x.has_quads() && call.w.has_quads(),
     };
-    let plan = choose(&shape, &device.kernel_limits())?;
+    let plan = choose(&shape, &device.kernel_limits(), tile)?;
     let pipeline = device.pipeline(&LINEAR, plan.configuration())?;
     let (x, x_offset) = bind(device, Some(&call.x), device.spare_input())?;
     let (w, w_offset) = bind(device, Some(&call.w), device.spare_input())?;
@@ -179,11 +184,13 @@ fn record(device: &Wgpu, call: &LinearCall, resumes: bool, last: bool) -> Result
         pre_stride: size(pre.map_or(0, |p| p.stride))?,
         flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum(),
     };
+    let bindings = [x, w, bias_bound, y, pre_bound];
     device.record(&Launch {
         pipeline: &pipeline,
         params: bytemuck::bytes_of(&params),
         transport: plan.transport,
-        bindings: &[x, w, bias_bound, y, pre_bound],
+        // The text that adds to y has no pre.
+        bindings: if adds { &bindings[..4] } else { &bindings },
         grid: device.grid(tiles)?,
     })
 }

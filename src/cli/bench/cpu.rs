@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::program::{Timed, Weights};
 use super::reference;
-use super::report::{Ceilings, Outcome, Row, Timing};
+use super::report::{Ceilings, Clock, Outcome, Row, Timing};
 use super::work::{Data, Op, SLAB, Work};
 use crate::device::{Arena, Cpu, DType, Real};
 use crate::error::Result;
@@ -54,7 +54,13 @@ pub fn row<T: Real>(cpu: &Cpu, work: &Work, seed: u64, repeats: usize) -> Result
     let error = cpu.install(|| reference::error(work, &data, &result(work, &sets[0])));
     let count = sets.len();
     let seconds = (0..repeats).map(|i| run(&mut sets[i % count])).collect();
-    Ok(Row::new(work, "cpu", format!("faer on {} threads", cpu.threads()), error, Outcome::Timed(Timing::of(work, seconds))))
+    Ok(Row::new(
+        work,
+        "cpu",
+        format!("faer on {} threads", cpu.threads()),
+        error,
+        Outcome::Timed(Timing::of(work, Clock::Host, seconds)),
+    ))
 }
 
 /// Bytes of memory that [`row`] takes.

@@ -2,7 +2,7 @@
 //! interpreter counts in the place of the clock.
 
 use super::program::{Timed, Weights};
-use super::report::{Ceilings, Outcome, Row, Timing, median};
+use super::report::{Ceilings, Clock, Outcome, Row, Timing, median};
 use super::work::{Data, Op, Work};
 use super::{peak, reference};
 use crate::device::cuda::{Call, Cuda, CudaArena, Lane, Stopwatch};
@@ -88,7 +88,7 @@ pub fn row<T: Real>(cuda: &Cuda, host: &Cpu, work: &Work, seed: u64, repeats: us
         })
         .collect();
     let seconds = laps.iter().map(|laps| laps.iter().sum()).collect();
-    Ok(Row::new(work, "cuda", kernels.join(" + "), error, Outcome::Timed(Timing::of(work, seconds))))
+    Ok(Row::new(work, "cuda", kernels.join(" + "), error, Outcome::Timed(Timing::of(work, Clock::Device, seconds))))
 }
 
 /// Sets of the same inputs in memory of their own, the results poisoned: as many as together are

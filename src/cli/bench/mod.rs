@@ -9,6 +9,7 @@ mod program;
 mod reference;
 mod report;
 mod rounding;
+mod wgpu;
 mod work;
 
 use std::num::NonZeroUsize;
@@ -170,6 +171,15 @@ fn report(args: &Args, device: &Device, progress: &Progress) -> Result<Report> {
                 ceilings.raise(&rows);
             }
             Ok(Report { ceilings, ..Report::new("cuda", cuda.describe(), rows) })
+        }
+        Device::Wgpu { wgpu, host, .. } => {
+            let shapes = if wgpu.adapter().kind.is_hardware() { wgpu::shapes } else { wgpu::software_shapes };
+            let works = args.works(wgpu::dtypes, shapes)?;
+            fits(args, &works, host.free_memory()?, wgpu::host_memory)?;
+            let mut ceilings = wgpu::ceilings(wgpu, repeats)?;
+            let rows = rows(progress, &works, |work| wgpu::row(wgpu, host, work, seed, repeats))?;
+            ceilings.raise(&rows);
+            Ok(Report { ceilings: Some(ceilings), ..Report::new("wgpu", wgpu.describe(), rows) })
         }
     }
 }

@@ -84,9 +84,18 @@ pub enum Outcome {
     Counted(Counts),
 }
 
+/// Who measured the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    Host,
+    Device,
+}
+
 /// Times of the repeats and the rates that follow from their median.
 #[derive(Debug, Serialize)]
 pub struct Timing {
+    pub clock: Clock,
     pub repeats: usize,
     pub median_ms: f64,
     pub fastest_ms: f64,
@@ -99,11 +108,12 @@ pub struct Timing {
 
 impl Timing {
     /// `seconds` of each repeat; at least one.
-    pub fn of(work: &Work, seconds: Vec<f64>) -> Self {
+    pub fn of(work: &Work, clock: Clock, seconds: Vec<f64>) -> Self {
         let ends = seconds.iter().fold((f64::INFINITY, 0.0f64), |(low, high), &s| (low.min(s), high.max(s)));
         let repeats = seconds.len();
         let middle = median(seconds);
         Self {
+            clock,
             repeats,
             median_ms: 1e3 * middle,
             fastest_ms: 1e3 * ends.0,
@@ -202,12 +212,12 @@ mod tests {
     fn rates_and_shares_follow_from_the_median() {
         let mut ceilings = Ceilings::new("note".into(), 1e11);
         ceilings.peaks.insert("f32", 8e11);
-        // 2e8 operations and 2,800,800 bytes in half a millisecond.
-        let report = report(|w| Outcome::Timed(Timing::of(w, vec![1e-3, 5e-4, 4e-4])), Some(ceilings));
+        // 2e8 operations and 3,200,800 bytes in half a millisecond.
+        let report = report(|w| Outcome::Timed(Timing::of(w, Clock::Device, vec![1e-3, 5e-4, 4e-4])), Some(ceilings));
         let table = report.table();
         let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
         let expected =
-            ["linear", "1000x500x200", "f32", "0.500", "0.400", "50.0", "%", "5.6", "5.6", "%", "1.5e-7", "linear_f32_sm80@c"];
+            ["linear", "1000x500x200", "f32", "0.500", "0.400", "50.0", "%", "6.4", "6.4", "%", "1.5e-7", "linear_f32_sm80@c"];
         assert_eq!(words, expected, "{table}");
         assert!(table.contains("ceilings: copy 100.0 GB/s, f32 0.800 TFLOP/s (note)"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
@@ -223,7 +233,7 @@ mod tests {
         let mut ceilings = Ceilings::new("note".into(), 1e11);
         ceilings.peaks.insert("f32", 3e11);
         ceilings.peaks.insert("f64", 3e11);
-        let timed = report(|w| Outcome::Timed(Timing::of(w, vec![5e-4])), None);
+        let timed = report(|w| Outcome::Timed(Timing::of(w, Clock::Device, vec![5e-4])), None);
         ceilings.raise(&timed.rows);
         assert_eq!((ceilings.peaks["f32"], ceilings.peaks["f64"]), (4e11, 3e11));
         assert_eq!(ceilings.note, "note; f32 peak: linear 1000x500x200");

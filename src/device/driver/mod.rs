@@ -86,7 +86,7 @@ pub struct Shape {
 pub enum Driver {
     Nvidia(Nvidia),
     #[cfg(feature = "ptxvm")]
-    Interpreter(Interpreter),
+    Interpreter(Box<Interpreter>),
 }
 
 /// What the interpreter counts in place of time.

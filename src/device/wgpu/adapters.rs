@@ -47,6 +47,8 @@ pub struct Adapter {
     pub invocations: u32,
     /// The optional features that kernels use or may come to use.
     pub features: Vec<&'static str>,
+    /// Products of cooperative matrices, as `16x16x16 f16 -> f32`: m, n, k, the factors' type, the sum's.
+    pub cooperative_matrices: Vec<String>,
     /// Why a run does not take it by itself, for a driver that is known to be wrong.
     pub fault: Option<&'static str>,
 }
@@ -98,6 +100,11 @@ fn driver(info: &AdapterInfo) -> String {
     }
 }
 
+fn cooperative(p: &::wgpu::CooperativeMatrixProperties) -> String {
+    let name = |t| format!("{t:?}").to_lowercase();
+    format!("{}x{}x{} {} -> {}", p.m_size, p.n_size, p.k_size, name(p.ab_type), name(p.cr_type))
+}
+
 fn describe(raw: &::wgpu::Adapter) -> Adapter {
     let (info, limits, features) = (raw.get_info(), raw.limits(), raw.features());
     let kind = match info.device_type {
@@ -124,6 +131,7 @@ fn describe(raw: &::wgpu::Adapter) -> Adapter {
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         invocations: limits.max_compute_invocations_per_workgroup,
         features: FEATURES.iter().filter(|(f, _)| features.contains(*f)).map(|(_, name)| *name).collect(),
+        cooperative_matrices: raw.cooperative_matrix_properties().iter().map(cooperative).collect(),
         fault: None,
     };
     adapter.fault = fault(&adapter, KNOWN_FAULTS);
@@ -191,6 +199,7 @@ mod tests {
             workgroup_memory: 0,
             invocations: 0,
             features: Vec::new(),
+            cooperative_matrices: Vec::new(),
             fault: None,
         }
     }
@@ -209,7 +218,7 @@ mod tests {
         let text = choose(&[&card, &chip], Some("voodoo")).unwrap_err().to_string();
         assert_eq!(
             text,
-            "backend wgpu: found no adapter whose name holds 'voodoo'; expected one of: Card 9 (vulkan, a); Chip (vulkan, b)"
+            "backend wgpu: no adapter whose name holds 'voodoo'; expected one of: Card 9 (vulkan, a); Chip (vulkan, b)"
         );
         assert!(choose(&[], None).unwrap_err().to_string().contains("no adapter on this machine"));
     }

@@ -154,7 +154,7 @@ impl Wgpu {
     }
 
     fn check_range(&self, buffer: &WgpuBuffer, range: &Range<u64>, action: &str) -> Result<()> {
-        if range.start <= range.end && range.end <= buffer.bytes && range.start % 4 == 0 && range.end % 4 == 0 {
+        if range.start <= range.end && range.end <= buffer.bytes && [range.start, range.end].iter().all(|n| n.is_multiple_of(4)) {
             return Ok(());
         }
         let found = format!("bytes {}..{} of a buffer of {} are no whole words inside it", range.start, range.end, buffer.bytes);

@@ -39,11 +39,14 @@ pub struct Options {
     pub immediates: bool,
     /// Whether shaders keep the bounds checks that wgpu adds to them.
     pub runtime_checks: bool,
+    /// Words of the shaders and what to put in their place: a bug that a test plants. Such shaders keep
+    /// their bounds checks.
+    pub planted: Option<(&'static str, &'static str)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { largest_binding: None, largest_grid: None, immediates: true, runtime_checks: false }
+        Self { largest_binding: None, largest_grid: None, immediates: true, runtime_checks: false, planted: None }
     }
 }
 

@@ -29,8 +29,12 @@ impl Wgpu {
             return Ok(Arc::clone(pipeline));
         }
         self.check_fits(&name, configuration)?;
-        let checks = if self.options.runtime_checks { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
-        let text = kernel.expand(configuration)?;
+        let mut text = kernel.expand(configuration)?;
+        if let Some((words, bug)) = self.options.planted {
+            text = text.replace(words, bug);
+        }
+        let checked = self.options.runtime_checks || self.options.planted.is_some();
+        let checks = if checked { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
         let pipeline = Arc::new(self.compile(&name, kernel.name, &text, configuration, checks)?);
         Ok(Arc::clone(cache().entry(name).or_insert(pipeline)))
     }
@@ -75,7 +79,7 @@ impl Wgpu {
         // build: every access to a binding is behind a comparison with sizes in the parameter block,
         // which the launchers check against the bindings that they make; every index into workgroup
         // memory is below a constant of the text; every loop counts up to a bound that no iteration
-        // changes. The tests run each kernel with and without the checks and compare all bytes.
+        // changes. The tests run the operations with and without the checks and compare all bytes.
         let module = self.scoped(|| unsafe { self.device.create_shader_module_trusted(descriptor, checks) }, refused)?;
         let constants = overrides(configuration);
         let descriptor = ComputePipelineDescriptor {

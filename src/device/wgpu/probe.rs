@@ -7,7 +7,7 @@ use super::{Launch, Wgpu};
 use crate::error::Result;
 use crate::kernel::wgsl::Transport;
 use crate::kernel::wgsl::gram::{Arithmetic, Product};
-use crate::kernel::wgsl::probe::{PROBE, ProbeParams, THREADS, configuration};
+use crate::kernel::wgsl::probe::{CHAIN, PROBE, ProbeParams, THREADS, configuration};
 
 /// Which transformations an adapter was found to keep exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,14 +40,20 @@ impl fmt::Display for Exactness {
     }
 }
 
-/// Pairs whose sums and products round in every way: full mantissas, halfway cases, cancellation,
-/// magnitudes far apart. Sums and products are exact in f64, results and errors normal in f32.
-fn pairs() -> Vec<[f32; 2]> {
+/// Quads (a, b, a_low, b_low). Sums and products of a and b round in every way: full mantissas, halfway
+/// cases, cancellation, magnitudes far apart; they are exact in f64, results and errors normal in f32.
+/// The low parts are about half a unit in the last place.
+fn quads() -> Vec<[f32; 4]> {
     let mut state = 1u32;
     // The generator of Numerical Recipes, from which the leading bits are taken.
     let mut bits = |count: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         state >> (32 - count)
+    };
+    let mut number = |exponent: i32| {
+        let mantissa = (bits(24) | 1 << 23) as f32;
+        let sign = if bits(1) == 0 { 1.0 } else { -1.0 };
+        sign * mantissa * 2f32.powi(exponent - 23)
     };
     let mut pairs = vec![
         [1.0, 2f32.powi(-24)],
@@ -61,34 +67,45 @@ fn pairs() -> Vec<[f32; 2]> {
         [-0.1, 0.1],
         [4097.0, 4095.0],
     ];
-    for i in 0..1014 {
-        let mut number = |exponent: i32| {
-            let mantissa = (bits(24) | 1 << 23) as f32;
-            let sign = if bits(1) == 0 { 1.0 } else { -1.0 };
-            sign * mantissa * 2f32.powi(exponent - 23)
-        };
+    for i in 0..COUNT - pairs.len() as i32 {
         let a = number(0);
         let b = if i % 4 == 0 { -a * (1.0 + 3.0 * f32::EPSILON) } else { number(i % 27 - 13) };
         pairs.push(if i % 2 == 0 { [a, b] } else { [b, a] });
     }
-    pairs
+    pairs.into_iter().map(|[a, b]| [a, b, a * number(-25), b * number(-25)]).collect()
 }
+
+/// Quads of a probe: few, so that a device with small limits can be asked too.
+const COUNT: i32 = 120;
 
 /// Whether rounded result and error are those of the exact f64 value.
 fn exact(value: f64, rounded: f32, error: f32) -> bool {
     rounded == value as f32 && f64::from(rounded) + f64::from(error) == value
 }
 
+/// Whether a chain of products from quad `first` on is right to the bound that Gram matrices rely on.
+fn chained(quads: &[[f32; 4]], first: usize, high: f32, low: f32) -> bool {
+    let terms = quads.iter().cycle().skip(first).take(CHAIN as usize);
+    let terms = terms.map(|q| q.map(f64::from)).map(|[a, b, a_low, b_low]| (a * b, a * b_low + a_low * b + a_low * b_low));
+    let (mut sum, mut rest, mut magnitude) = (0.0, 0.0, 0.0);
+    for (product, cross) in terms {
+        sum += product;
+        rest += cross;
+        magnitude += product.abs();
+    }
+    (f64::from(high) - sum + f64::from(low) - rest).abs() <= Arithmetic::rounding(CHAIN) * magnitude
+}
+
 /// Asks the adapter.
 pub(super) fn run(device: &Wgpu) -> Result<Exactness> {
-    let pairs = pairs();
-    let params = ProbeParams { count: pairs.len() as u32, one: 1.0, zero: 0.0 };
-    let inputs = device.buffer_of(bytemuck::cast_slice(&pairs))?;
-    let results = Product::ALL.map(|product| -> Result<(bool, bool)> {
-        let outputs = device.buffer(16 * pairs.len() as u64)?;
+    let quads = quads();
+    let params = ProbeParams { count: quads.len() as u32, one: 1.0, zero: 0.0 };
+    let inputs = device.buffer_of(bytemuck::cast_slice(&quads))?;
+    let outputs = device.buffer(32 * quads.len() as u64)?;
+    let ask = |product: Product| -> Result<(bool, bool)> {
         let pipeline = device.pipeline(&PROBE, &configuration(product))?;
-        let (input, _) = device.bind(&inputs, 0..2 * pairs.len())?;
-        let (output, _) = device.bind(&outputs, 0..4 * pairs.len())?;
+        let (input, _) = device.bind(&inputs, 0..4 * quads.len())?;
+        let (output, _) = device.bind(&outputs, 0..8 * quads.len())?;
         let launch = Launch {
             pipeline: &pipeline,
             params: bytemuck::bytes_of(&params),
@@ -97,50 +114,72 @@ pub(super) fn run(device: &Wgpu) -> Result<Exactness> {
             grid: device.grid(u64::from(params.count.div_ceil(THREADS)))?,
         };
         device.submit(&[device.record(&launch)?])?;
-        let found = device.download_f32(&outputs, 0..4 * pairs.len())?;
-        let check = |of: fn(f64, f64) -> f64, at: usize| {
-            let all = pairs.iter().zip(found.chunks_exact(4));
-            all.map(|(p, r)| exact(of(p[0].into(), p[1].into()), r[at], r[at + 1])).all(|ok| ok)
-        };
-        Ok((check(|a, b| a + b, 0), check(|a, b| a * b, 2)))
-    });
-    let [(sum_a, product_fma), (sum_b, product_split)] = match results {
-        [a, b] => [a?, b?],
+        let found = device.download_f32(&outputs, 0..8 * quads.len())?;
+        let (mut sums, mut products) = (true, true);
+        for (i, (q, r)) in quads.iter().zip(found.chunks_exact(8)).enumerate() {
+            let (a, b) = (f64::from(q[0]), f64::from(q[1]));
+            sums &= exact(a + b, r[0], r[1]);
+            products &= exact(a * b, r[2], r[3]) && chained(&quads, i, r[4], r[5]);
+        }
+        Ok((sums, products))
     };
-    Ok(Exactness { two_sum: sum_a && sum_b, product_fma, product_split })
+    let (fma, split) = (ask(Product::Fma)?, ask(Product::Split)?);
+    Ok(Exactness { two_sum: fma.0 && split.0, product_fma: fma.1, product_split: split.1 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// How many of the quads a transformation gets wrong.
+    fn wrong(right: impl Fn(usize, f32, f32) -> bool) -> usize {
+        let quads = quads();
+        (0..quads.len()).filter(|&i| !right(i, quads[i][0], quads[i][1])).count()
+    }
+
     #[test]
-    fn the_pairs_tell_exact_from_rounded_arithmetic() {
+    fn the_quads_tell_exact_from_rounded_arithmetic() {
+        let sum = |a: f32, b: f32| f64::from(a) + f64::from(b);
+        let product = |a: f32, b: f32| f64::from(a) * f64::from(b);
         let two_sum = |a: f32, b: f32| {
             let high = a + b;
             let part = high - a;
             (high, (a - (high - part)) + (b - part))
         };
-        let all = pairs();
-        assert!(all.iter().all(|&[a, b]| {
-            let (high, low) = two_sum(a, b);
-            exact(f64::from(a) + f64::from(b), high, low)
-        }));
-        assert!(all.iter().all(|&[a, b]| exact(f64::from(a) * f64::from(b), a * b, a.mul_add(b, -(a * b)))));
-        // What rearrangement leaves of TwoSum, an fma that rounds twice, a result rounded towards zero.
-        let wrong = |f: &dyn Fn(f32, f32) -> bool| all.iter().filter(|&&[a, b]| !f(a, b)).count();
-        assert!(wrong(&|a, b| exact(f64::from(a) + f64::from(b), a + b, 0.0)) > 500);
-        assert!(wrong(&|a, b| exact(f64::from(a) * f64::from(b), a * b, 0.0)) > 500);
+        assert_eq!(wrong(|_, a, b| exact(sum(a, b), two_sum(a, b).0, two_sum(a, b).1)), 0);
+        assert_eq!(wrong(|_, a, b| exact(product(a, b), a * b, a.mul_add(b, -(a * b)))), 0);
+        // What rearrangement leaves of either, and results rounded towards zero.
+        assert!(wrong(|_, a, b| exact(sum(a, b), a + b, 0.0)) > 50);
+        assert!(wrong(|_, a, b| exact(product(a, b), a * b, 0.0)) > 50);
         let truncated = |x: f64| {
             let near = x as f32;
             if f64::from(near).abs() > x.abs() { f32::from_bits(near.to_bits() - 1) } else { near }
         };
-        assert!(
-            wrong(&|a, b| {
-                let sum = f64::from(a) + f64::from(b);
-                exact(sum, truncated(sum), (sum - f64::from(truncated(sum))) as f32)
-            }) > 100
-        );
+        let rest = |x: f64| (x - f64::from(truncated(x))) as f32;
+        assert!(wrong(|_, a, b| exact(sum(a, b), truncated(sum(a, b)), rest(sum(a, b)))) > 10);
+    }
+
+    #[test]
+    fn the_chains_tell_what_a_low_part_is_worth() {
+        let quads = quads();
+        let chain = |i: usize, errors: bool, crosses: bool| {
+            let mut total = 0.0f64;
+            for q in quads.iter().cycle().skip(i).take(CHAIN as usize) {
+                let [a, b, a_low, b_low] = q.map(f64::from);
+                let product = if errors { a * b } else { f64::from((a * b) as f32) };
+                total += product + if crosses { a * b_low + a_low * b } else { 0.0 };
+            }
+            (total as f32, (total - f64::from(total as f32)) as f32)
+        };
+        let missed = |errors, crosses| {
+            wrong(|i, _, _| {
+                let (high, low) = chain(i, errors, crosses);
+                chained(&quads, i, high, low)
+            })
+        };
+        assert_eq!(missed(true, true), 0);
+        assert!(missed(false, true) > 100 && missed(true, false) > 100);
+        assert!(wrong(|i, _, _| chained(&quads, i, chain(i, true, true).0, 0.0)) > 100);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Wgpu {
         let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let result = f();
-        // Scopes close in the reverse order of their opening.
+        // Scopes close in the reverse order of their opening, all of them.
         let reports = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
         let found = reports.fold(None, |first: Option<::wgpu::Error>, next| first.or(next));
         match (self.failure.get(), found) {
@@ -71,5 +71,33 @@ impl Wgpu {
             (None, Err(_)) => "the device is lost".into(),
         };
         Err(self.driver_error(action, found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_device_is_an_error_of_every_later_call() {
+        let Ok(device) = Wgpu::open(Some("llvmpipe")) else {
+            println!("skipped: wgpu llvmpipe is absent");
+            return;
+        };
+        let buffer = device.buffer_of(&[1; 64]).unwrap();
+        device.device.destroy();
+        for text in [
+            device.wait().unwrap_err().to_string(),
+            device.download(&buffer, 0..64).unwrap_err().to_string(),
+            device.buffer(64).unwrap_err().to_string(),
+            device.upload(&buffer, 0, &[2; 8]).unwrap_err().to_string(),
+        ] {
+            assert!(text.starts_with(&format!("device {}: ", device.adapter().name)) && text.contains("lost"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_several_lines_becomes_one() {
+        assert_eq!(one_line("Validation Error\n\nCaused by:\n  In f\n    bad\n"), "Validation Error Caused by: In f bad");
     }
 }

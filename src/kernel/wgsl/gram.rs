@@ -133,14 +133,18 @@ impl Arithmetic {
         }
     }
     /// The bound on the error of an element of the Gram matrix, relative to the sum of the magnitudes of
-    /// its products: `n 20 2^-48` for a slab of n rows, or `n 2^-24 + 2^-22` for what differences and
+    /// its products: [`Arithmetic::rounding`] of a slab, or `n 2^-24 + 2^-22` for what differences and
     /// sums in plain f32 lose.
     pub fn bound(self) -> f64 {
-        let rows = f64::from(self.slab_most());
         match self {
-            Arithmetic::Compensated(_) => rows * 20.0 * 2f64.powi(-48),
-            Arithmetic::Short => rows * 2f64.powi(-24) + 2f64.powi(-22),
+            Arithmetic::Compensated(_) => Self::rounding(self.slab_most()),
+            Arithmetic::Short => f64::from(self.slab_most()) * 2f64.powi(-24) + 2f64.powi(-22),
         }
+    }
+    /// The bound for n products added as high + low: `n (16 + 4) 2^-48`, since a low part grows to at most
+    /// 16 rounding errors before it is put in order, and each step rounds it and four smaller terms.
+    pub fn rounding(n: u32) -> f64 {
+        f64::from(n) * 20.0 * 2f64.powi(-48)
     }
 }
 
@@ -240,8 +244,8 @@ impl Plan {
     }
 }
 
-/// The tile for a Gram matrix on an adapter. Every tile gives the same bits.
-pub fn choose(shape: &GramShape, limits: &Limits) -> Result<Plan> {
+/// The tile for a Gram matrix on an adapter; one that is `wanted` is taken. Every tile gives the same bits.
+pub fn choose(shape: &GramShape, limits: &Limits, wanted: Option<u32>) -> Result<Plan> {
     let transport = limits.transport(size_of::<GramParams>());
     let slab_rows = slab_rows(shape.rows, shape.cols, shape.arithmetic);
     let slabs = shape.rows.div_ceil(slab_rows);
@@ -254,6 +258,9 @@ pub fn choose(shape: &GramShape, limits: &Limits) -> Result<Plan> {
         super::same(c, "PRODUCT", shape.arithmetic.name(), "arithmetic")?;
         super::same(c, "VECTOR", if shape.aligned { "v4" } else { "v1" }, "width of loads")?;
         super::fits(c, limits)?;
+        if let Some(wanted) = wanted.filter(|&w| w != tile(c)) {
+            return Err(format!("another tile, {wanted}x{wanted} is asked for"));
+        }
         let tiles = tiles(c);
         if tiles >= 1 << 28 {
             return Err(format!("{tiles} tiles of a slab, 2^28 at most"));
@@ -327,7 +334,7 @@ mod tests {
         for arithmetic in Arithmetic::ALL {
             for aligned in [false, true] {
                 let shape = GramShape { rows: 4096, cols: 768, aligned, arithmetic };
-                let plan = choose(&shape, &Limits::BASELINE).unwrap();
+                let plan = choose(&shape, &Limits::BASELINE, None).unwrap();
                 assert_eq!(plan.choice.candidates.len(), configurations().len());
                 let name = &plan.configuration().name;
                 let vector = if aligned { "v4" } else { "v1" };
@@ -337,9 +344,9 @@ mod tests {
         }
         let shape = GramShape { rows: 100, cols: 20, aligned: false, arithmetic: Arithmetic::Short };
         let tight = Limits { invocations: 128, ..Limits::BASELINE };
-        assert_eq!(choose(&shape, &tight).unwrap().tile, 32);
+        assert_eq!(choose(&shape, &tight, None).unwrap().tile, 32);
         let none = Limits { invocations: 32, ..Limits::BASELINE };
-        let text = choose(&shape, &none).unwrap_err().to_string();
+        let text = choose(&shape, &none, None).unwrap_err().to_string();
         assert!(text.contains("64 invocations, the adapter runs at most 32"), "{text}");
     }
 }

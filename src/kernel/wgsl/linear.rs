@@ -51,6 +51,7 @@ struct Tile {
     registers: u32,
 }
 
+/// Every tile, the smallest first.
 const TILES: [Tile; 3] = [
     Tile { each: (4, 4), invocations: (8, 8), registers: 48 },
     Tile { each: (4, 4), invocations: (16, 16), registers: 48 },
@@ -139,10 +140,10 @@ impl Plan {
 }
 
 /// The tile for a linear map on an adapter; `shape.aligned` says that every row of x and W starts at a
-/// multiple of 16 bytes and has whole quads.
+/// multiple of 16 bytes and has whole quads. A `tile` that is given is taken.
 ///
 /// Every tile gives the same bits: k is summed in order, by one chain of fma an element.
-pub fn choose(shape: &LinearShape, limits: &Limits) -> Result<Plan> {
+pub fn choose(shape: &LinearShape, limits: &Limits, tile: Option<(u32, u32)>) -> Result<Plan> {
     let transport = limits.transport(size_of::<LinearParams>());
     let (kind, act) = shape.epilogue.parts();
     let (n, k, m) = (f64::from(shape.n), f64::from(shape.k), f64::from(shape.m));
@@ -155,7 +156,10 @@ pub fn choose(shape: &LinearShape, limits: &Limits) -> Result<Plan> {
         super::same(c, "ACTIVATION", act.name(), "activation")?;
         super::same(c, "VECTOR", if shape.aligned { "v4" } else { "v1" }, "width of loads")?;
         super::fits(c, limits)?;
-        let tile = Tile::of(c);
+        let (wanted, tile) = (tile, Tile::of(c));
+        if let Some((rows, columns)) = wanted.filter(|&w| w != (tile.rows(), tile.columns())) {
+            return Err(format!("another tile, {rows}x{columns} is asked for"));
+        }
         let (rows, columns) = (f64::from(tile.rows()), f64::from(tile.columns()));
         let ctas = u64::from(shape.n.div_ceil(tile.rows())) * u64::from(shape.m.div_ceil(tile.columns()));
         let depth = f64::from(shape.k.next_multiple_of(DEPTH));
@@ -185,11 +189,17 @@ mod tests {
     use crate::kernel::linear::Elementwise;
 
     #[test]
-    fn large_maps_take_large_tiles_and_small_ones_small() {
+    fn large_maps_take_large_tiles_and_weak_adapters_small_ones() {
         let shape = |n, m, aligned| LinearShape { n, k: 768, m, transpose: true, epilogue: Epilogue::Add, aligned };
-        let name = |n, m, aligned| choose(&shape(n, m, aligned), &Limits::BASELINE).unwrap().configuration().name.clone();
+        let name = |n, m, aligned| choose(&shape(n, m, aligned), &Limits::BASELINE, None).unwrap().configuration().name.clone();
         assert_eq!(name(16_384, 3072, true), "128x128x16-nt-v4-add-uniform");
-        assert_eq!(name(40, 30, false), "32x32x16-nt-v1-add-uniform");
+        assert_eq!(name(40, 30, false), "64x64x16-nt-v1-add-uniform");
+        let weak = Limits { invocations: 128, ..Limits::BASELINE };
+        assert_eq!(choose(&shape(40, 30, true), &weak, None).unwrap().tile, (32, 32));
+        let forced = |tile| choose(&shape(40, 30, false), &Limits::BASELINE, Some(tile));
+        assert_eq!(forced((32, 32)).unwrap().configuration().name, "32x32x16-nt-v1-add-uniform");
+        let text = forced((48, 64)).unwrap_err().to_string();
+        assert!(text.contains("another tile, 48x64 is asked for"), "{text}");
     }
 
     #[test]
@@ -199,8 +209,8 @@ mod tests {
         let limits = |immediates| Limits { immediates, ..Limits::BASELINE };
         let bytes = size_of::<LinearParams>() as u32;
         for (immediates, word) in [(0, "uniform"), (bytes - 1, "uniform"), (bytes, "immediates")] {
-            let plan = choose(&shape, &limits(immediates)).unwrap();
-            assert_eq!(plan.configuration().name, format!("32x32x16-nn-v1-tangent-gelu_new-{word}"));
+            let plan = choose(&shape, &limits(immediates), None).unwrap();
+            assert_eq!(plan.configuration().name, format!("64x64x16-nn-v1-tangent-gelu_new-{word}"));
         }
     }
 }

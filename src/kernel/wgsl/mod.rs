@@ -86,6 +86,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/act_sigmoid.wgsl"
     "frag/act_silu.wgsl"
     "frag/act_tanh.wgsl"
+    "frag/add_product.wgsl"
     "frag/exp_below.wgsl"
     "frag/linear_add.wgsl"
     "frag/linear_columns.wgsl"

@@ -7,7 +7,7 @@ use super::super::template::Constants;
 use super::gram::Product;
 
 params! {
-    /// `probe_f32`: sums and products of pairs, with their rounding errors.
+    /// `probe_f32`: sums and products of pairs, with their rounding errors; chains of products.
     pub struct ProbeParams {
         pub count: u32,
         /// 1; see `shaders/frag/two_sum.wgsl`.
@@ -17,14 +17,16 @@ params! {
     }
 }
 
-/// Pairs of a workgroup.
+/// Quads of a workgroup.
 pub const THREADS: u32 = 64;
+/// Products of a chain.
+pub const CHAIN: u32 = 16;
 
 /// The configuration that forms products in this way.
 pub fn configuration(product: Product) -> Configuration {
     Configuration {
         name: product.name().into(),
-        constants: Constants::default().word("PRODUCT", product.name()),
+        constants: Constants::default().word("PRODUCT", product.name()).int("CHAIN", CHAIN as usize),
         threads: THREADS,
         shared: 0,
     }

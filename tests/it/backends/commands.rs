@@ -14,8 +14,9 @@ const BAR: f64 = 5e-6;
 
 /// Runs a command without a word on stderr.
 fn works(backend: Backend, command: &str, more: &[&str]) -> String {
-    let words: Vec<&str> = command.split(' ').chain(["--quiet", "--dtype", "f32"]).collect();
-    let outcome = run(&[&words, flags(backend), more].concat());
+    let flags = flags(backend);
+    let words = command.split(' ').chain(["--quiet", "--dtype", "f32"]).chain(flags.iter().map(String::as_str));
+    let outcome = run(&words.chain(more.iter().copied()).collect::<Vec<_>>());
     assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""), "{command}: {outcome:?}");
     outcome.stdout
 }

@@ -1,8 +1,6 @@
 //! Mean and Gram matrices.
 
 use mechgraph::device::{Builder, DType, Real, View};
-use mechgraph::kernel::gram::{GramShape, choose};
-use mechgraph::kernel::tuning::Limits;
 use mechgraph::ops::{Launch, gram};
 
 use super::{Backend, bar, error, on_every_backend, rounded, run};
@@ -89,14 +87,4 @@ on_every_backend! {
     f64:
     fn centred_gram_matrices_of_ragged_shapes_in_f64(backend: Backend) { centred::<f64>(backend) }
     fn gram_matrices_add_to_what_is_there_in_f64(backend: Backend) { added::<f64>(backend) }
-}
-
-#[test]
-fn more_slabs_than_a_grid_holds_are_refused() {
-    let limits = Limits { capability: (9, 0), multiprocessors: 132, shared_per_block: 232_448 };
-    let plan = |rows| choose(&GramShape { dtype: DType::F32, rows, cols: 8, aligned: true }, &limits);
-    let most = 65_535 * 8192;
-    assert_eq!(plan(most).unwrap().gram.grid[1], 65_535);
-    let refused = plan(most + 1).unwrap_err().to_string();
-    assert!(refused.contains("65536 slabs, a grid has at most 65535"), "{refused}");
 }

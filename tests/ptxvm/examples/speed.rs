@@ -1,4 +1,5 @@
-//! Prints how many warp instructions a second the interpreter executes in a few loops.
+//! Prints how many warp instructions a second the interpreter executes in a few loops; an argument picks those whose
+//! name contains it.
 
 use std::time::Instant;
 
@@ -10,11 +11,11 @@ fn text(step: &str) -> String {
         ".version 7.0 .target sm_80 .address_size 64
         .visible .entry loop(.param .u64 out) {{
             .shared .align 16 .b8 tile[16384];
-            .reg .b64 %out; .reg .b32 %n, %tid, %at, %r<4>; .reg .f32 %f<16>; .reg .f64 %d<4>; .reg .pred %more;
+            .reg .b64 %out; .reg .b32 %n, %me, %at, %r<4>; .reg .f32 %f<16>; .reg .f64 %d<4>; .reg .pred %more;
             ld.param.u64 %out, [out];
-            mov.u32 %tid, %tid.x;
-            mad.wide.u32 %out, %tid, 16, %out;
-            mov.u32 %n, 20000; mov.u32 %at, tile; mad.lo.u32 %at, %tid, 16, %at;
+            mov.u32 %me, %tid.x;
+            mad.wide.u32 %out, %me, 16, %out;
+            mov.u32 %n, 20000; mov.u32 %at, tile; mad.lo.u32 %at, %me, 16, %at;
             mov.b32 %r0, 0; mov.b32 %r1, 1; mov.b32 %r2, 2; mov.b32 %r3, 3;
             mov.f32 %f0, 1.0; mov.f32 %f1, 0.5; mov.f32 %f2, 0.25; mov.f32 %f3, 0.125;
             mov.f32 %f4, 1.0; mov.f32 %f5, 0.5; mov.f32 %f6, 0.25; mov.f32 %f7, 0.125;
@@ -58,7 +59,8 @@ fn main() {
         ("bar.sync", "bar.sync 0;"),
         ("bar.warp.sync", "bar.warp.sync -1;"),
     ];
-    for (name, step) in loops {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for (name, step) in loops.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         let module = Module::parse(&text(step)).unwrap_or_else(|error| panic!("{error}"));
         let kernel = module.kernel("loop").expect("the entry");
         let mut machine = Machine::new(Options::default());

@@ -32,6 +32,7 @@ impl Block<'_> {
             None => {}
         }
         self.shared.store(offset, size, value);
+        self.changed = self.statistics.instructions;
         Ok(())
     }
 
@@ -77,6 +78,7 @@ impl Block<'_> {
             Some(conflict) if self.global.peek(place) != value => self.global_conflict(conflict, address, kind),
             _ => {
                 self.global.store(place, value);
+                self.changed = self.statistics.instructions;
                 Ok(())
             }
         }
@@ -170,11 +172,15 @@ impl Warp {
             }
             .at_lane(lane)? as u64;
             let new = combine(atomic.op, atomic.ty, old, b[lane], c[lane]);
+            let changed = block.changed;
             match atomic.space {
                 Space::Shared => block.shared_store(address, size, new.into(), self.index, lane, Kind::Atomic),
                 Space::Global => block.global_store(address, size, new.into(), self.index, lane, Kind::Atomic),
             }
             .at_lane(lane)?;
+            if new == old {
+                block.changed = changed;
+            }
             self.write_lane(atomic.d, lane, old);
         }
         Ok(())

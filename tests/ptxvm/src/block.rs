@@ -53,6 +53,8 @@ pub(crate) struct Block<'a> {
     /// Warps that have not exited, as a mask.
     pub live: u32,
     pub statistics: Statistics,
+    /// The count of instructions when memory last changed.
+    pub changed: u64,
     pub chance: Chance,
     /// Counts the executed memory instructions, to tell one from the next.
     pub serial: u32,

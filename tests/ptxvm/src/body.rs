@@ -5,7 +5,7 @@ use crate::fault::ParseError;
 use crate::instruction::{Condition, Instruction, Op};
 use crate::lexer::Token;
 use crate::module::Param;
-use crate::operand::{Cursor, Operand};
+use crate::operand::{Cursor, Operand, is_special};
 use crate::parser::{at, pragma, shared_variables, skip_debug};
 use crate::scope::Names;
 use crate::statistics::Class;
@@ -109,6 +109,12 @@ impl Body<'_, '_> {
         };
         loop {
             let name = self.cursor.word("the name of a register")?;
+            if is_special(&name) {
+                return Err(ParseError {
+                    line,
+                    message: format!("`{name}` is declared; expected a name of no special register"),
+                });
+            }
             if self.cursor.accept('<') {
                 let count = self.cursor.count()?;
                 self.cursor.expect('>')?;
@@ -128,6 +134,18 @@ impl Body<'_, '_> {
     }
 
     fn instruction(&mut self, line: usize, guard: Option<Condition>, opcode: &str) -> Result<(), ParseError> {
+        let named = |error: ParseError| ParseError { message: format!("in `{opcode}`: {}", error.message), ..error };
+        let operands = self.operands().map_err(named)?;
+        let (op, class) = match Opcode::new(opcode).mnemonic {
+            "bra" => (self.branch(line, opcode, &operands)?, Class::Control),
+            _ => at(line, self.decoder.decode(opcode, &operands))?,
+        };
+        self.code.push(Instruction { guard, op, class, line: line as u32 });
+        Ok(())
+    }
+
+    /// The operands up to the semicolon.
+    fn operands(&mut self) -> Result<Vec<Operand>, ParseError> {
         let mut operands = Vec::new();
         if *self.cursor.peek() != Token::Symbol(';') {
             operands.push(self.cursor.operand(&mut self.decoder.names)?);
@@ -136,12 +154,7 @@ impl Body<'_, '_> {
             }
         }
         self.cursor.expect(';')?;
-        let (op, class) = match Opcode::new(opcode).mnemonic {
-            "bra" => (self.branch(line, opcode, &operands)?, Class::Control),
-            _ => at(line, self.decoder.decode(opcode, &operands))?,
-        };
-        self.code.push(Instruction { guard, op, class, line: line as u32 });
-        Ok(())
+        Ok(operands)
     }
 
     fn branch(&mut self, line: usize, opcode: &str, operands: &[Operand]) -> Result<Op, ParseError> {

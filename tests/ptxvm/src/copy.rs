@@ -122,9 +122,8 @@ impl Warp {
         for lane in lanes_of(mask) {
             while self.copies.lanes[lane].groups.len() > pending as usize {
                 let copies = &mut self.copies.lanes[lane];
-                let count = copies.groups.pop_front().unwrap_or(0);
-                let group: Vec<Pending> = copies.queue.drain(..count).collect();
-                for copy in group {
+                for _ in 0..copies.groups.pop_front().unwrap_or(0) {
+                    let Some(copy) = self.copies.lanes[lane].queue.pop_front() else { break };
                     let value = match copy.early {
                         Some(value) => value,
                         None => read(block, copy.from, copy.read, copy.size, self.index, lane).at_lane(lane)?,
@@ -132,6 +131,7 @@ impl Warp {
                     let who = block.who(self.index, lane);
                     block.shadow.end_copy(&block.clocks, copy.to, copy.size, who);
                     block.shared.store(copy.to, copy.size, value);
+                    block.changed = block.statistics.instructions;
                 }
             }
         }

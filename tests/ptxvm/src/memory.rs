@@ -12,6 +12,8 @@ const BASE: u64 = 0x0070_0000_0000;
 /// Unmapped bytes kept behind every allocation.
 const GUARD: u64 = 64 * 1024;
 const ALIGNMENT: u64 = 256;
+/// Pages of shadow (40 KiB each for granules of four bytes) kept for the next launch.
+const SHADOW_PAGES: usize = 8192;
 /// What unwritten bytes read as: a NaN in every floating point format.
 const POISON: u8 = 0xFF;
 
@@ -27,8 +29,10 @@ impl Page {
     }
 
     fn mark(&mut self, offset: usize, len: usize) {
-        for byte in offset..offset + len {
-            self.written[byte / 64] |= 1 << (byte % 64);
+        for word in offset / 64..(offset + len).div_ceil(64) {
+            let first = offset.max(64 * word) - 64 * word;
+            let end = (offset + len).min(64 * word + 64) - 64 * word;
+            self.written[word] |= ones(end - first) << first;
         }
     }
 }
@@ -59,15 +63,23 @@ pub(crate) struct GlobalMemory {
     /// Where the last access was.
     recent: usize,
     launches: u64,
+    /// Pages of shadow made since they were last dropped.
+    shadow_pages: usize,
 }
 
 impl GlobalMemory {
     pub fn new(total: u64) -> Self {
-        Self { allocations: Vec::new(), next: BASE, used: 0, total, recent: 0, launches: 0 }
+        Self { allocations: Vec::new(), next: BASE, used: 0, total, recent: 0, launches: 0, shadow_pages: 0 }
     }
 
     /// The number of the launch that begins, from 1 on.
     pub fn next_launch(&mut self) -> u64 {
+        if self.shadow_pages > SHADOW_PAGES {
+            self.shadow_pages = 0;
+            for page in self.allocations.iter_mut().flat_map(|allocation| &mut allocation.shadow) {
+                *page = None;
+            }
+        }
         self.launches += 1;
         self.launches
     }
@@ -287,7 +299,10 @@ impl GlobalMemory {
     /// The record of accesses to the granules of `1 << shift` bytes of an access.
     #[inline]
     pub fn cells(&mut self, place: Place, launch: u64, shift: u32) -> &mut [GlobalCell] {
-        let page = self.allocations[place.allocation].shadow[place.page].get_or_insert_with(|| Box::new(GlobalPage::new()));
+        let page = self.allocations[place.allocation].shadow[place.page].get_or_insert_with(|| {
+            self.shadow_pages += 1;
+            Box::new(GlobalPage::new())
+        });
         let last = (place.offset + place.size - 1) >> shift;
         &mut page.cells(launch, PAGE as usize >> shift)[place.offset >> shift..=last]
     }

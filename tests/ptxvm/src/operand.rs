@@ -53,6 +53,11 @@ impl Operand {
     }
 }
 
+/// Whether a name is one of a special register, whose parts a register of that name would hide.
+pub(crate) fn is_special(name: &str) -> bool {
+    special(name).is_some() || special(&format!("{name}.x")).is_some()
+}
+
 fn special(name: &str) -> Option<Special> {
     let (base, axis) = match name.split_once('.') {
         Some((base, "x")) => (base, 0),

@@ -12,6 +12,9 @@ use crate::scope::{Names, Shared, Symbol};
 use crate::shared;
 use crate::types::Type;
 
+/// Bytes of static shared memory that ptxas allows a kernel.
+const STATIC_SHARED: u64 = 48 * 1024;
+
 /// Directives whose line is skipped up to its semicolon or its end.
 pub(crate) fn skip_debug(cursor: &mut Cursor) {
     let line = cursor.line();
@@ -122,8 +125,11 @@ pub(crate) fn shared_variables(cursor: &mut Cursor) -> Result<Vec<(String, Share
     };
     let element = u64::from(ty.bytes());
     let align = align.unwrap_or(element);
-    if !align.is_power_of_two() || align < element {
-        return Err(ParseError { line, message: format!("found .align {align}; expected a power of two, at least {element}") });
+    if !align.is_power_of_two() || align < element || align > 65_536 {
+        return Err(ParseError {
+            line,
+            message: format!("found .align {align}; expected a power of two from {element} to 65536"),
+        });
     }
     let mut variables = Vec::new();
     loop {
@@ -135,8 +141,12 @@ pub(crate) fn shared_variables(cursor: &mut Cursor) -> Result<Vec<(String, Share
                 break;
             }
             let length = u64::from(cursor.count()?);
-            size = size.and_then(|size| size.checked_mul(length));
+            size = size.map(|size| size.saturating_mul(length));
             cursor.expect(']')?;
+        }
+        if size.is_some_and(|size| size > STATIC_SHARED) {
+            return cursor
+                .error(format!("`{name}` has more than {STATIC_SHARED} bytes, the most that static shared memory may have"));
         }
         variables.push((name, Shared { align, size, used: false }));
         if !cursor.accept(',') {
@@ -173,7 +183,7 @@ fn parameters(cursor: &mut Cursor) -> Result<Vec<Param>, ParseError> {
             cursor.expect(']')?;
         }
         let align = align.unwrap_or(ty.bytes());
-        if !align.is_power_of_two() || size > 32_764 {
+        if !align.is_power_of_two() || align > 4096 || size > 32_764 {
             return Err(ParseError { line, message: format!("the parameter `{name}` has alignment {align} and {size} bytes") });
         }
         let offset = end.next_multiple_of(align);
@@ -222,6 +232,10 @@ fn entry(cursor: &mut Cursor, variables: &[(String, Shared)], target: &str, line
     }
     let (mut names, code) = body::parse(cursor, names, &params)?;
     let (static_shared, addresses) = shared::layout(&names.shared);
+    if u64::from(static_shared) > STATIC_SHARED {
+        return cursor
+            .error(format!("`{name}` has {static_shared} bytes of static shared memory; expected at most {STATIC_SHARED}"));
+    }
     for content in &mut names.contents {
         if let Content::Shared(index, offset) = *content {
             *content = Content::Constant(addresses[index].wrapping_add(offset));

@@ -16,6 +16,9 @@ use crate::warp::Warp;
 /// The most instructions a warp executes before it is another's turn.
 const TURN: usize = 64;
 
+/// Instructions of a block without any change of memory after which it is taken to run for ever.
+const ENDLESS: u64 = 1 << 24;
+
 /// What is wrong with a launch, if anything.
 fn refuse(options: &Options, kernel: &Kernel, launch: &Launch) -> Option<String> {
     let threads = launch.block.iter().fold(1u64, |product, &extent| product.saturating_mul(extent.into()));
@@ -71,6 +74,7 @@ fn fault(kernel: &Kernel, line: u32, cta: [u32; 3], warp: usize, trouble: Troubl
 fn run_block(block: &mut Block, warps: &mut [Warp]) -> Result<(), Fault> {
     let cta = block.index(block.number);
     block.live = u32::MAX >> (WARP - warps.len());
+    block.changed = block.statistics.instructions;
     block.barriers.reset();
     block.shared.reset();
     if block.clocks.start() {
@@ -98,6 +102,9 @@ fn run_block(block: &mut Block, warps: &mut [Warp]) -> Result<(), Fault> {
         if stuck {
             return Err(deadlock(block, warps, cta));
         }
+        if block.statistics.instructions - block.changed > ENDLESS {
+            return Err(endless(block, warps, cta));
+        }
     }
     Ok(())
 }
@@ -111,6 +118,15 @@ fn deadlock(block: &Block, warps: &[Warp], cta: [u32; 3]) -> Fault {
     let waits: Vec<String> = waits.take(4).collect();
     let message = format!("every live warp waits and nobody is left to come: {}", waits.join("; "));
     let first = warps.iter().find(|warp| warp.live != 0).map_or(0, |warp| warp.index);
+    let trouble = Trouble { lane: None, kind: FaultKind::Deadlock, message };
+    fault(block.kernel, warps[first].line(block.kernel), cta, first, trouble)
+}
+
+/// The fault for a block that goes on without ever changing memory.
+fn endless(block: &Block, warps: &[Warp], cta: [u32; 3]) -> Fault {
+    let running = |warp: &&Warp| warp.live != 0 && warp.waiting.is_none_or(|waiting| block.barriers.is_past(waiting));
+    let first = warps.iter().find(running).map_or(0, |warp| warp.index);
+    let message = format!("the block has executed {ENDLESS} instructions without changing memory; expected it to come to an end");
     let trouble = Trouble { lane: None, kind: FaultKind::Deadlock, message };
     fault(block.kernel, warps[first].line(block.kernel), cta, first, trouble)
 }
@@ -155,6 +171,7 @@ pub(crate) fn launch(
         barriers: Barriers::new(warps),
         live: 0,
         statistics: Statistics::default(),
+        changed: 0,
         chance,
         serial: 0,
         shift: granule.trailing_zeros(),

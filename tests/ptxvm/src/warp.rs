@@ -203,7 +203,8 @@ impl Warp {
         let Some(lowest) = counters().min() else { return false };
         let mut chosen = lowest;
         if self.steps > PATIENCE {
-            chosen = counters().filter(|&counter| counter > self.counter).min().unwrap_or(lowest);
+            // The present counter is behind a branch that may have led all of its lanes back.
+            chosen = counters().filter(|&counter| counter >= self.counter).min().unwrap_or(lowest);
             self.steps = 0;
         }
         self.counter = chosen;

@@ -22,20 +22,19 @@ impl Past {
         Self { cta: who.cta, stamp, warps: 1 << who.warp, lanes: 1 << who.lane }
     }
 
+    /// Adds a thread that accesses now. If all before come before it, whatever is ordered after it is ordered after
+    /// them, and they need not be kept.
     #[inline(always)]
-    fn add(&mut self, who: Who, stamp: u32) {
-        let (warp, lane) = (1 << who.warp, 1 << who.lane);
-        if self.cta == who.cta {
-            let same = self.stamp == stamp;
-            if self.warps == warp {
-                self.lanes = if same { self.lanes | lane } else { lane };
-            } else {
-                self.warps |= warp;
-                self.lanes |= lane;
-            }
-            self.stamp = self.stamp.max(stamp);
-        } else if self.cta == 0 {
+    fn add(&mut self, clocks: &Clocks, who: Who) {
+        let stamp = clocks.stamp(who.warp);
+        if self.cta == who.cta && self.stamp == stamp && self.warps == 1 << who.warp {
+            self.lanes |= 1 << who.lane;
+        } else if self.race(Kind::Read, clocks, who).is_none() {
             *self = Self::only(who, stamp);
+        } else if self.cta == who.cta {
+            self.stamp = self.stamp.max(stamp);
+            self.warps |= 1 << who.warp;
+            self.lanes |= 1 << who.lane;
         } else {
             self.cta = SEVERAL;
         }
@@ -70,9 +69,36 @@ pub(crate) struct GlobalCell {
 
 impl GlobalCell {
     /// Checks an access against all before it and records it, as `SharedShadow::access` does.
-    #[inline]
+    #[inline(always)]
     pub fn access(&mut self, clocks: &Clocks, who: Who, kind: Kind) -> Option<Conflict> {
-        let stamp = clocks.stamp(who.warp);
+        let (stamp, floor) = (clocks.stamp(who.warp), clocks.floor(who.warp));
+        let (warp, lane) = (1 << who.warp, 1 << who.lane);
+        let mine = |past: &Past| past.warps == warp && past.lanes == lane;
+        let before = |past: &Past| past.cta == 0 || past.cta == who.cta && (past.stamp <= floor || mine(past));
+        if kind == Kind::Read && before(&self.writes) {
+            let reads = &mut self.reads;
+            if before(reads) {
+                *reads = Past::only(who, stamp);
+                return None;
+            }
+            if reads.cta == who.cta && reads.stamp == stamp && reads.warps == warp {
+                reads.lanes |= lane;
+                return None;
+            }
+            if reads.cta != who.cta {
+                reads.cta = SEVERAL;
+                return None;
+            }
+        }
+        if kind == Kind::Write && before(&self.writes) && before(&self.reads) {
+            *self = Self { writes: Past::only(who, stamp), reads: Past::default(), serial: who.serial, atomic: false };
+            return None;
+        }
+        self.examine(clocks, who, kind)
+    }
+
+    #[inline(never)]
+    fn examine(&mut self, clocks: &Clocks, who: Who, kind: Kind) -> Option<Conflict> {
         let past = if self.atomic { Kind::Atomic } else { Kind::Write };
         let mut same = None;
         if kind == Kind::Write && self.serial == who.serial && self.writes.cta == who.cta && !self.atomic {
@@ -86,7 +112,7 @@ impl GlobalCell {
         }
         match kind {
             Kind::Read => {
-                self.reads.add(who, stamp);
+                self.reads.add(clocks, who);
                 return None;
             }
             Kind::StrongRead => return None,
@@ -97,9 +123,9 @@ impl GlobalCell {
             return race;
         }
         if kind == Kind::Atomic && self.atomic {
-            self.writes.add(who, stamp);
+            self.writes.add(clocks, who);
         } else {
-            self.writes = Past::only(who, stamp);
+            self.writes = Past::only(who, clocks.stamp(who.warp));
         }
         self.atomic = kind == Kind::Atomic;
         self.reads = Past::default();

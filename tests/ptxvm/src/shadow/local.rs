@@ -79,10 +79,55 @@ impl SharedShadow {
         *warps |= bit;
     }
 
+    /// A read or write in the common case: nothing in flight, no atomics, and everything before it comes before all that
+    /// the warp does now. False if it is not that case; then nothing has been recorded that [`Self::examine`] would not.
+    #[inline(always)]
+    fn is_plain(&mut self, cells: std::ops::Range<usize>, stamp: u32, floor: u32, who: Who, kind: Kind) -> bool {
+        let count = self.cells.len();
+        let row = who.warp * count;
+        let marks = &mut self.reads[row + cells.start..row + cells.end];
+        let me = (who.warp * WARP + who.lane) as u16;
+        let (bit, lane) = (1 << who.warp, 1 << who.lane);
+        if kind == Kind::Read {
+            for (cell, mark) in self.cells[cells].iter_mut().zip(marks) {
+                let before = cell.stamp <= floor || cell.writer == me;
+                if cell.cta != who.cta || cell.in_flight || cell.atomics != 0 || !before {
+                    return false;
+                }
+                let known = cell.readers & bit != 0 && mark.stamp == stamp;
+                *mark = Mark { stamp, lanes: if known { mark.lanes | lane } else { lane } };
+                cell.readers |= bit;
+            }
+            return true;
+        }
+        if kind != Kind::Write {
+            return false;
+        }
+        for index in cells {
+            let cell = &mut self.cells[index];
+            let before = lanes_of(cell.readers).all(|warp| self.reads[warp * count + index].stamp <= floor);
+            let before = before && (cell.stamp <= floor || cell.writer == me);
+            if cell.cta != who.cta || cell.in_flight || cell.atomics != 0 || !before {
+                return false;
+            }
+            Self::write(cell, stamp, who);
+        }
+        true
+    }
+
     /// Checks an access against all before it and records it. A write to bytes that another lane of the same
     /// instruction has written is recorded and reported as [`Conflict::SameInstruction`].
-    #[inline]
+    #[inline(always)]
     pub fn access(&mut self, clocks: &Clocks, offset: usize, size: usize, who: Who, kind: Kind) -> Option<Conflict> {
+        let (stamp, floor) = (clocks.stamp(who.warp), clocks.floor(who.warp));
+        if self.is_plain(self.cells(offset, size), stamp, floor, who, kind) {
+            return None;
+        }
+        self.examine(clocks, offset, size, who, kind)
+    }
+
+    #[inline(never)]
+    fn examine(&mut self, clocks: &Clocks, offset: usize, size: usize, who: Who, kind: Kind) -> Option<Conflict> {
         let (stamp, floor) = (clocks.stamp(who.warp), clocks.floor(who.warp));
         let row = who.warp * self.cells.len();
         let mut same = None;

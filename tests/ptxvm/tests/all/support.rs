@@ -123,9 +123,9 @@ pub fn caught(kind: FaultKind, line: &str, defective: &str, correct: &str, grid:
 pub fn apply(instructions: &str, types: &[&str], result: &str, rows: &[&[u64]]) -> Vec<u64> {
     let names = ["%a", "%b", "%c", "%e"];
     let mut body = format!(
-        ".reg .{result} %d; .reg .b64 %in, %out, %row; .reg .b32 %tid; .reg .pred %p, %q;\n\
-         mov.u32 %tid, %tid.x;\nld.param.u64 %in, [in];\nld.param.u64 %out, [out];\n\
-         mad.wide.u32 %out, %tid, 8, %out;\nmul.wide.u32 %row, %tid, {};\nadd.u64 %in, %in, %row;\n",
+        ".reg .{result} %d; .reg .b64 %in, %out, %row; .reg .b32 %me; .reg .pred %p, %q;\n\
+         mov.u32 %me, %tid.x;\nld.param.u64 %in, [in];\nld.param.u64 %out, [out];\n\
+         mad.wide.u32 %out, %me, 8, %out;\nmul.wide.u32 %row, %me, {};\nadd.u64 %in, %in, %row;\n",
         8 * types.len()
     );
     for (k, (name, ty)) in names.iter().zip(types).enumerate() {

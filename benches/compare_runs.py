@@ -1,0 +1,48 @@
+"""The leading importances of several LIB runs against the first of them, and their times.
+
+usage: compare_runs.py RUN RUN..
+
+Reads `graph.safetensors` and `run.json` with Python's standard library alone. Prints a line a run; the exit
+status is 1 if a run in f64 differs by more than 1e-9 from the first, or one in f32 by more than 1e-4.
+"""
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+TOP = 10
+BARS = {"f64": 1e-9, "f32": 1e-4}
+
+
+def importances(run):
+    """The leading Lambda of every node layer that has them."""
+    raw = (Path(run) / "graph.safetensors").read_bytes()
+    (size,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + size])
+    found = {}
+    for name, tensor in header.items():
+        if name.endswith(".Lambda"):
+            start, end = tensor["data_offsets"]
+            numbers = raw[8 + size + start : 8 + size + end]
+            found[name.removesuffix(".Lambda")] = struct.unpack(f"<{len(numbers) // 8}d", numbers)[:TOP]
+    return found
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit("error: fewer than two runs to compare")
+    first = importances(sys.argv[1])
+    wrong = False
+    for run in sys.argv[1:]:
+        manifest = json.loads((Path(run) / "run.json").read_text())
+        found = importances(run)
+        pairs = [(a, b) for layer in first for a, b in zip(first[layer], found[layer], strict=True)]
+        worst = max(abs(b / a - 1) for a, b in pairs)
+        seconds = sum(t for name, t in manifest["times_seconds"].items() if " " not in name)
+        wrong |= worst > BARS[manifest["dtype"]]
+        print(f"{Path(run).name}: {len(pairs)} importances differ by at most {worst:.1e}, stages took {seconds:.3f} s")
+    sys.exit(wrong)
+
+
+main()

@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# Everything that only a machine with an NVIDIA GPU can tell, on one that has neither Rust nor the CUDA
+# toolkit. Takes the folder that benches/pack.sh made; changes no setting of the card.
+#
+#   benches/device.sh FOLDER OUT [STEP..]
+#
+# OUT receives at most eight files: log.txt (what every step printed), summary.txt (the table that is
+# printed last), devices.json, probe.json, bench.json (a document for each operation and backend),
+# peers.json. Without STEPs all run, in this order:
+#
+#   machine      nvidia-smi, read only; the CPU
+#   devices      the backends that the binary finds
+#   tests-cuda   the tests of the real driver, which may not be skipped
+#   tests-unit   the unit tests
+#   probe        rounding of the tensor cores, newest PTX, compile times
+#   bench-cuda   rates against measured ceilings
+#   lib          whole runs on the CPU, CUDA and wgpu, their Lambda compared
+#   tests-wgpu   the tests of wgpu on the GPU's Vulkan adapter
+#   bench-wgpu   rates through Vulkan
+#   sanitizer    memcheck, racecheck, synccheck and initcheck on small shapes
+#   peers        PyTorch: ceilings, the same operations, the same LIB run
+#
+# A step that fails does not stop the others; the exit status is 1 if any failed, also for want of a
+# driver or a tool. MECHGRAPH_ADAPTER names the wgpu adapter (default NVIDIA): with llvmpipe the wgpu
+# steps can be rehearsed without a GPU. Vulkan loaders in FOLDER/gl/*.deb or .gl/*.deb are unpacked first.
+set -uo pipefail
+if [ $# -lt 2 ]; then
+    sed -n '2,/^set /p' "$0" | sed '$d; s/^# \{0,1\}//' >&2
+    exit 2
+fi
+repo=$(cd "$(dirname "$0")/.." && pwd)
+folder=$(cd "$1" && pwd) || exit 2
+mkdir -p "$2" && out=$(cd "$2" && pwd) || exit 2
+shift 2
+all=(machine devices tests-cuda tests-unit probe bench-cuda lib tests-wgpu bench-wgpu sanitizer peers)
+wanted=("${@:-${all[@]}}")
+for name in "${wanted[@]}"; do
+    case " ${all[*]} " in
+    *" $name "*) ;;
+    *)
+        echo "no step $name; the steps are ${all[*]}" >&2
+        exit 2
+        ;;
+    esac
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export MECHGRAPH_ADAPTER=${MECHGRAPH_ADAPTER:-NVIDIA}
+# Times of compiling are those of a first run.
+export CUDA_CACHE_DISABLE=1
+mechgraph=$folder/mechgraph
+log=$out/log.txt
+summary=$out/summary.txt
+: >"$log"
+: >"$summary"
+failed=0
+
+# Test binaries look for the checkout and the binary where they were built.
+{ read -r checkout && read -r binary; } <"$folder/paths" || exit 2
+[ -e "$checkout" ] || { mkdir -p "$(dirname "$checkout")" && ln -s "$repo" "$checkout"; }
+[ -e "$binary" ] || { mkdir -p "$(dirname "$binary")" && ln -s "$mechgraph" "$binary"; }
+
+for deb in "$folder"/gl/*.deb "$repo"/.gl/*.deb; do
+    [ -e "$deb" ] && dpkg -x "$deb" / && loaders=1
+done
+[ -n "${loaders:-}" ] && ldconfig
+icd=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
+if [ -e "$icd" ] && [ -z "${VK_DRIVER_FILES:-}" ] && [ "$MECHGRAPH_ADAPTER" = NVIDIA ]; then
+    export VK_DRIVER_FILES=$icd
+fi
+
+# part SECONDS COMMAND..: runs a part of a step. Its output goes to the log and stays in $work/part; a
+# failure marks the step, and the first sentence that says why is kept.
+part() {
+    local limit=$1 status why
+    shift
+    echo "\$ $*" >>"$log"
+    timeout --kill-after=10 "$limit" "$@" >"$work/part" 2>&1 </dev/null
+    status=$?
+    cat "$work/part" >>"$log"
+    [ "$status" -eq 0 ] && return 0
+    step_status=FAILED
+    if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+        why="$limit s were not enough for $(basename "$1")"
+    else
+        why=$(grep -m1 -E '^error: |^backend |panicked at|failed to run command|Error: |ERROR SUMMARY' "$work/part" | cut -c1-120)
+        why=${why:-$(basename "$1") ended with status $status}
+    fi
+    note=${note:-$why}
+    return "$status"
+}
+
+# shown PATTERN: lines of the last part that belong on the screen.
+shown() { grep -E "$1" "$work/part" | head -40; }
+
+machine() {
+    part 20 nvidia-smi || note="no driver: $note"
+    shown 'Driver Version|NVIDIA '
+    part 20 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit,temperature.gpu,memory.total --format=csv
+    part 20 lscpu
+}
+
+devices() {
+    part 60 "$mechgraph" devices
+    shown .
+    part 60 "$mechgraph" devices --json && cp "$work/part" "$out/devices.json"
+}
+
+tests_cuda() {
+    MECHGRAPH_CUDA=1 part 240 "$folder/it" cuda_nvidia --show-output
+    shown '^test result|^skipped'
+}
+
+tests_unit() {
+    part 240 "$folder/unit"
+    shown '^test result'
+}
+
+probe() {
+    part 240 "$mechgraph" bench --probe --backend cuda --quiet --force --out "$out/probe.json"
+    shown .
+}
+
+# bench BACKEND FLAGS..: an operation a run, so that one that fails does not take the others along.
+bench() {
+    local backend=$1 op
+    shift
+    for op in gram linear tangent; do
+        rm -f "$work/bench.json"
+        part 240 "$mechgraph" bench "$op" --backend "$backend" "$@" --quiet --out "$work/bench.json"
+        shown .
+        [ -e "$work/bench.json" ] && cat "$work/bench.json" >>"$out/bench.json"
+    done
+}
+
+tests_wgpu() {
+    part 240 "$folder/it" wgpu_llvmpipe wgpu::activations wgpu::gram wgpu::linear --show-output
+    shown '^test result|^skipped'
+}
+
+lib() {
+    local run runs=()
+    for run in "cpu f64" "cuda f64" "cpu f32" "cuda f32" "wgpu f32"; do
+        local backend=${run% *} dtype=${run#* } flags=()
+        [ "$backend" = wgpu ] && flags=(--adapter "$MECHGRAPH_ADAPTER")
+        local to=$work/lib-$backend-$dtype
+        part 120 "$mechgraph" lib demo:modadd --method moments --backend "$backend" "${flags[@]}" --dtype "$dtype" --quiet --out "$to" &&
+            runs+=("$to")
+    done
+    part 60 python3 "$repo/benches/compare_runs.py" "${runs[@]}"
+    shown .
+}
+
+sanitizer() {
+    local tool found
+    found=$(command -v compute-sanitizer || find /usr/local -path '/usr/local/cuda*/bin/compute-sanitizer' 2>/dev/null | tail -1)
+    for tool in memcheck racecheck synccheck initcheck; do
+        part 150 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$mechgraph" bench --backend cuda --quiet \
+            --repeats 1 --shape 300x130 --shape 144x70x150
+        shown 'ERROR SUMMARY|RACECHECK SUMMARY'
+    done
+}
+
+peers() {
+    part 240 python3 "$repo/benches/peers/kernels.py" && cp "$work/part" "$out/peers.json"
+    shown .
+    part 240 python3 "$repo/benches/peers/lib_modadd.py" "$repo/demos/modadd" "$repo/demos/modadd/dataset.safetensors"
+    shown .
+}
+
+for name in "${wanted[@]}"; do
+    echo "== $name" | tee -a "$log"
+    step_status=ok note='' started=$SECONDS
+    case $name in
+    machine) machine ;;
+    devices) devices ;;
+    tests-cuda) tests_cuda ;;
+    tests-unit) tests_unit ;;
+    probe) probe ;;
+    bench-cuda) bench cuda ;;
+    lib) lib ;;
+    tests-wgpu) tests_wgpu ;;
+    bench-wgpu) bench wgpu --adapter "$MECHGRAPH_ADAPTER" ;;
+    sanitizer) sanitizer ;;
+    peers) peers ;;
+    esac
+    [ "$step_status" = ok ] || failed=1
+    printf '%-11s %-6s %4d s  %s\n' "$name" "$step_status" $((SECONDS - started)) "$note" >>"$summary"
+done
+echo
+cat "$summary"
+exit "$failed"

@@ -1,0 +1,209 @@
+//! `linear_f32_sm80`.
+
+use mechgraph::kernel::linear::{self, Elementwise, Epilogue, LinearParams, LinearShape};
+use mechgraph::kernel::tuning::Limits;
+use mechgraph::ops::activation::Activation;
+use ptxvm::Completion;
+
+use super::*;
+
+/// A linear map to compute.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub n: usize,
+    pub k: usize,
+    pub m: usize,
+    pub bias: bool,
+    pub pre: bool,
+    pub order: (u64, Completion),
+}
+
+/// What `text` expects of W and does with `z`.
+fn words(text: &Text) -> (bool, Epilogue) {
+    let word = |name| text.configuration.constants.get_word(name).unwrap();
+    let act = *Elementwise::ALL.iter().find(|a| a.name() == word("ACTIVATION")).unwrap();
+    let epilogue = match word("EPILOGUE") {
+        "store" => Epilogue::Store(act),
+        "add" => Epilogue::Add,
+        _ => Epilogue::Tangent(act),
+    };
+    (word("LAYOUT") == "nt", epilogue)
+}
+
+fn activation(act: Elementwise) -> Activation {
+    match act {
+        Elementwise::Identity => Activation::Identity,
+        Elementwise::Relu => Activation::Relu,
+        Elementwise::Gelu => Activation::Gelu,
+        Elementwise::GeluNew => Activation::GeluNew,
+        Elementwise::Silu => Activation::Silu,
+        Elementwise::Tanh => Activation::Tanh,
+        Elementwise::Sigmoid => Activation::Sigmoid,
+    }
+}
+
+/// Numbers, in f32.
+fn floats(n: usize, seed: u64) -> Vec<f32> {
+    numbers(n, seed).iter().map(|x| *x as f32).collect()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|x| f64::from(*x)).collect()
+}
+
+/// `y` and `pre` in f64, given `y` before.
+fn reference(case: &Case, epilogue: Epilogue, x: &[f32], w: &[f32], bias: &[f32], before: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let Case { n, k, m, .. } = *case;
+    let (mut y, mut pre) = (vec![0.0; n * m], Vec::new());
+    for i in 0..n {
+        let primal = !matches!(epilogue, Epilogue::Tangent(_)) || i % 16 == 0;
+        for j in 0..m {
+            let product: f64 = (0..k).map(|p| f64::from(x[i * k + p]) * f64::from(w[p * m + j])).sum();
+            let z = if case.bias && primal { product + f64::from(bias[j]) } else { product };
+            if primal {
+                pre.push(z);
+            }
+            y[i * m + j] = match epilogue {
+                Epilogue::Store(act) => activation(act).value(z),
+                Epilogue::Add => f64::from(before[i * m + j]) + z,
+                Epilogue::Tangent(act) if primal => activation(act).value(z),
+                Epilogue::Tangent(act) => z * activation(act).derivative(pre[i / 16 * m + j]),
+            };
+        }
+    }
+    (y, pre)
+}
+
+/// Runs the kernel and returns `y`, checked against the reference.
+pub fn run(text: &Text, case: &Case) -> Result<Vec<f32>, Failure> {
+    let Case { n, k, m, .. } = *case;
+    let (transpose, epilogue) = words(text);
+    let aligned = constant(&text.configuration, "COPY") == 16;
+    // Strides that are no multiples of a tile, and multiples of 16 bytes only where they must be.
+    let (pad, lead) = if aligned { (4, 4) } else { (3, 1) };
+    let stride = |cols: usize| if aligned { cols.next_multiple_of(4) + pad } else { cols + pad };
+    let mut device = Device::new(case.order);
+    let (x, w, bias) = (floats(n * k, 1), floats(k * m, 2), floats(m, 3));
+    let before = floats(n * m, 4);
+    let x_view = device.input(&x, k, stride(k), lead);
+    let w_view = if transpose {
+        let turned: Vec<f32> = (0..k * m).map(|e| w[e % k * m + e / k]).collect();
+        device.input(&turned, k, stride(k), lead)
+    } else {
+        device.input(&w, m, stride(m), lead)
+    };
+    let bias_view = device.input(&bias, m, m, 1);
+    let y = if epilogue == Epilogue::Add {
+        device.input(&before, m, stride(m), lead)
+    } else {
+        device.output::<f32>(n, m, stride(m), lead)
+    };
+    let pre_rows = if matches!(epilogue, Epilogue::Tangent(_)) { n / 16 } else { n };
+    let pre = device.output::<f32>(pre_rows, m, stride(m), lead);
+    let (row_tiles, column_tiles) =
+        (n.div_ceil(constant(&text.configuration, "TILE_ROWS")), m.div_ceil(constant(&text.configuration, "TILE_COLUMNS")));
+    let params = LinearParams {
+        x: x_view.address,
+        w: w_view.address,
+        bias: if case.bias { bias_view.address } else { 0 },
+        y: y.address,
+        pre: if case.pre { pre.address } else { 0 },
+        n: n as u32,
+        k: k as u32,
+        m: m as u32,
+        x_stride: x_view.stride as u32,
+        w_stride: w_view.stride as u32,
+        y_stride: y.stride as u32,
+        pre_stride: pre.stride as u32,
+        column_tiles: column_tiles as u32,
+    };
+    let statistics = device.launch(text, [(row_tiles * column_tiles) as u32, 1, 1], &params)?;
+    device.only::<f32>("y", &y, |_, _| true)?;
+    let (want, want_pre) = reference(case, epilogue, &x, &w, &bias, &before);
+    let got: Vec<f32> = device.read(&y);
+    if let Epilogue::Tangent(_) = epilogue {
+        // Primals and tangents apart: neither hides behind the size of the other.
+        let rows = |values: &[f64], primal: bool| -> Vec<f64> {
+            values.chunks(m).enumerate().filter(|(i, _)| (i % 16 == 0) == primal).flat_map(|(_, row)| row.to_vec()).collect()
+        };
+        close("primals", &rows(&wide(&got), true), &rows(&want, true), 1e-6)?;
+        close("tangents", &rows(&wide(&got), false), &rows(&want, false), 1e-6)?;
+    } else {
+        close("y", &wide(&got), &want, 1e-6)?;
+    }
+    // The epilogue that adds takes no `pre`.
+    let has_pre = case.pre && epilogue != Epilogue::Add;
+    device.only::<f32>("pre", &pre, |_, _| has_pre)?;
+    if has_pre {
+        close("pre", &wide(&device.read(&pre)), &want_pre, 1e-6)?;
+    }
+    no_bank_conflicts(&statistics)?;
+    Ok(got)
+}
+
+fn texts(part: &str) -> Vec<Text> {
+    let kernel = kernel("linear_f32_sm80");
+    let all = (kernel.configurations)();
+    let some: Vec<Text> = all.iter().filter(|c| c.name.contains(part)).map(|c| Text::of(kernel, c)).collect();
+    assert!(!some.is_empty(), "{part}");
+    some
+}
+
+fn rows_for(text: &Text, n: usize) -> usize {
+    if matches!(words(text).1, Epilogue::Tangent(_)) { n.next_multiple_of(16) } else { n }
+}
+
+fn check(text: &Text, case: Case) -> Vec<f32> {
+    run(text, &case).unwrap_or_else(|failure| panic!("{}: {case:?}: {failure}", text.configuration.name))
+}
+
+#[test]
+fn every_configuration_agrees_with_the_reference_on_a_ragged_shape() {
+    for (i, text) in texts("").iter().enumerate() {
+        let (rows, columns) = (constant(&text.configuration, "TILE_ROWS"), constant(&text.configuration, "TILE_COLUMNS"));
+        let n = rows_for(text, rows + 9);
+        check(text, Case { n, k: 37, m: columns + 6, bias: i % 3 != 0, pre: i % 2 == 0, order: ORDERS[i % 4] });
+    }
+}
+
+#[test]
+fn both_tiles_layouts_and_copy_widths_agree_with_the_reference_on_every_kind_of_edge() {
+    for part in ["store-identity", "add", "tangent-gelu_new"] {
+        for text in texts(part) {
+            for (n, k, m) in [(1, 1, 1), (3, 300, 2), (17, 5, 64), (64, 16, 65), (129, 15, 3), (200, 48, 63)] {
+                let n = rows_for(&text, n);
+                check(&text, Case { n, k, m, bias: true, pre: true, order: ORDERS[0] });
+            }
+        }
+    }
+}
+
+#[test]
+fn long_sums_stay_within_the_bound() {
+    for text in texts("16-nn-cp16-store-identity") {
+        check(&text, Case { n: 130, k: 300, m: 130, bias: true, pre: false, order: ORDERS[0] });
+    }
+}
+
+#[test]
+fn linear_gives_the_same_bits_in_every_order_and_for_every_configuration() {
+    for part in ["store-gelu_new", "-add", "tangent-silu"] {
+        let case = Case { n: 80, k: 83, m: 70, bias: true, pre: true, order: ORDERS[0] };
+        let results: Vec<Vec<f32>> =
+            texts(part).iter().flat_map(|text| ORDERS.map(|order| check(text, Case { order, ..case }))).collect();
+        assert_eq!(results.len(), 8 * 4);
+        assert!(results.iter().all(|y| y == &results[0]), "{part}");
+    }
+}
+
+#[test]
+fn a_plan_names_a_configuration_that_fits_its_shape() {
+    let limits = Limits { capability: (8, 0), multiprocessors: 108, shared_per_block: 166_912 };
+    for epilogue in Epilogue::all() {
+        let shape = LinearShape { n: 32, k: 20, m: 12, transpose: true, epilogue, aligned: false };
+        let plan = linear::choose(&shape, &limits).unwrap();
+        let text = Text::of(plan.launch.kernel, &plan.launch.configuration);
+        assert_eq!(words(&text), (true, epilogue));
+        check(&text, Case { n: 32, k: 20, m: 12, bias: true, pre: false, order: ORDERS[0] });
+    }
+}
