@@ -74,6 +74,10 @@ const SLAB_MOST: u32 = 16 * PROMOTE;
 const SLAB_LEAST: u32 = 128;
 /// CTAs that a Gram matrix aims for, counted in tiles of 64 x 64: about two waves of a large device.
 const CTAS_AIMED: u64 = 256;
+/// Most rows or columns: the edges of tiles and slabs stay within a signed 32-bit integer.
+const MOST: u32 = (1 << 31) - (1 << 16);
+/// Most slabs: a grid's second dimension.
+const SLABS_MOST: u32 = 65_535;
 /// Most partial tiles of a slab: the kernel derives the tile from its index by an f32 square root.
 const TILES_MOST: u64 = 1 << 23;
 
@@ -157,9 +161,9 @@ pub fn choose(shape: &GramShape, limits: &Limits) -> Result<Plan> {
         DType::F32 => &GRAM_F32,
     };
     let GramShape { dtype, rows, cols, aligned } = *shape;
-    if rows == 0 || cols == 0 {
-        let found = format!("a matrix of {rows} rows and {cols} columns");
-        return Err(Error::Kernel { name: kernel.name.into(), found, expected: "at least one row and one column".into() });
+    if rows == 0 || cols == 0 || rows.max(cols) > MOST {
+        let (found, expected) = (format!("a matrix of {rows} rows and {cols} columns"), "from 1 to 2^31 - 2^16 of either");
+        return Err(Error::Kernel { name: kernel.name.into(), found, expected: expected.into() });
     }
     let split = Split::of(rows, cols);
     let (r, c, size) = (f64::from(rows), f64::from(cols), dtype.bytes() as f64);
@@ -305,6 +309,9 @@ fn work(
     if tiles >= TILES_MOST {
         return Err(format!("{tiles} tiles, the tile index is exact below {TILES_MOST}"));
     }
+    if split.slabs > SLABS_MOST {
+        return Err(format!("{} slabs of rows, a grid has at most {SLABS_MOST}", split.slabs));
+    }
     let (side, warps) = (f64::from(tile.side), f64::from(tile.warps()));
     let (multiply, read) = match dtype {
         DType::F64 => (side * side / 64.0, warps * f64::from(tile.warp.0 + tile.warp.1) * 8.0 / 128.0),
@@ -399,3 +406,129 @@ pub(super) static FOLD: Kernel = Kernel {
     params: FoldParams::FIELDS,
     configurations: fold_configurations,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::super::tuning::Verdict;
+    use super::*;
+
+    const H200: Limits = Limits { capability: (9, 0), multiprocessors: 132, shared_per_block: 232_448 };
+    /// The least shared memory a CTA of all devices that run these kernels: compute capability 8.6 and 8.9.
+    const LEAST_SHARED: u32 = 101_376;
+
+    fn shape(dtype: DType, rows: u32, cols: u32) -> GramShape {
+        GramShape { dtype, rows, cols, aligned: true }
+    }
+
+    /// `triangle.ptxh`, for a square root that may be off by `ulps`.
+    fn tile_of_index(t: u32, ulps: i32) -> (u32, u32) {
+        let root = ((2 * t) as f32).sqrt();
+        let root = f32::from_bits((root.to_bits() as i32 + ulps).max(0) as u32);
+        let mut i = root as u32;
+        if i * i + i > 2 * t {
+            i -= 1;
+        }
+        (i, t - (i * i + i) / 2)
+    }
+
+    #[test]
+    fn the_tile_index_is_exact_up_to_its_bound_whatever_the_last_bits_of_the_root() {
+        let (mut i, mut j) = (0, 0);
+        for t in 0..TILES_MOST as u32 {
+            // Far more than the 2 ulp that sqrt.approx may lose.
+            for ulps in [-16, 0, 16] {
+                assert_eq!(tile_of_index(t, if t == 0 { 0 } else { ulps }), (i, j), "tile {t}, {ulps} ulp");
+            }
+            (i, j) = if j == i { (i + 1, 0) } else { (i, j + 1) };
+        }
+    }
+
+    #[test]
+    fn slabs_cover_the_rows_and_end_where_promotions_do() {
+        for cols in [1, 64, 65, 129, 769, 3073, 20_000] {
+            for rows in [1, 2, 127, 128, 129, 512, 513, 4096, 65_536, 1_000_003] {
+                let Split { slab_rows, slabs } = Split::of(rows, cols);
+                assert!(u64::from(slab_rows) * u64::from(slabs) >= rows.into(), "{rows} x {cols}");
+                assert!(u64::from(slab_rows) * u64::from(slabs - 1) < rows.into(), "{rows} x {cols}");
+                assert!(slab_rows.is_multiple_of(if slab_rows > PROMOTE { PROMOTE } else { SLAB_LEAST }), "{rows} x {cols}");
+                assert!(slab_rows <= SLAB_MOST);
+            }
+        }
+    }
+
+    #[test]
+    fn copies_and_fragments_cover_every_tile_exactly() {
+        for dtype in [DType::F64, DType::F32] {
+            for c in configurations(dtype) {
+                let get = |name| c.constants.get_int(name).unwrap() as u32;
+                let at_once = c.threads * get("VECTOR");
+                assert_eq!(at_once % get("TILE"), 0, "{}", c.name);
+                assert_eq!(get("DEPTH") * get("TILE") % at_once, 0, "{}", c.name);
+                assert_eq!(get("PROMOTE") % get("DEPTH"), 0, "{}", c.name);
+                assert_eq!(c.threads / 32 * get("WARP_ROWS") * get("WARP_COLUMNS"), get("TILE") * get("TILE"), "{}", c.name);
+                assert_eq!(get("TILE") % get("WARP_ROWS") + get("TILE") % get("WARP_COLUMNS"), 0, "{}", c.name);
+                assert!(c.shared <= LEAST_SHARED, "{}", c.name);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_fields_have_the_size_that_the_texts_are_told() {
+        for (kernel, size) in
+            [(&GRAM_F64, size_of::<GramParams>()), (&CENTRE_F32, size_of::<CentreParams>()), (&FOLD, size_of::<FoldParams>())]
+        {
+            let text = kernel.expand(&(kernel.configurations)()[0]).unwrap();
+            assert!(text.contains(&format!("params[{size}]")), "{}", kernel.name);
+        }
+    }
+
+    #[test]
+    fn a_choice_has_a_reason_or_a_cost_for_every_configuration() {
+        let plan = choose(&shape(DType::F64, 65_536, 769), &H200).unwrap();
+        assert_eq!(plan.choice.candidates.len(), configurations(DType::F64).len());
+        assert!(plan.choice.candidates.iter().all(|c| matches!(c.verdict, Verdict::Legal { .. })));
+        assert_eq!(plan.choice.configuration(), &plan.gram.configuration);
+        assert_eq!((plan.choice.flops, plan.gram.grid), (65_536.0 * 769.0 * 770.0, [plan.tiles, plan.split.slabs, 1]));
+
+        let unaligned = choose(&GramShape { aligned: false, ..plan.shape }, &H200).unwrap();
+        for candidate in &unaligned.choice.candidates {
+            let by_sixteen = candidate.configuration.name.ends_with("cp16");
+            match &candidate.verdict {
+                Verdict::Rejected(why) => assert!(by_sixteen && why.contains("multiple of 16 bytes"), "{why}"),
+                Verdict::Legal { .. } => assert!(!by_sixteen),
+            }
+        }
+    }
+
+    #[test]
+    fn small_matrices_take_small_tiles_and_large_ones_large_tiles() {
+        for dtype in [DType::F64, DType::F32] {
+            let side = |rows, cols| choose(&shape(dtype, rows, cols), &H200).unwrap().tile;
+            assert_eq!((side(512, 129), side(65_536, 3073)), (32, 128));
+        }
+    }
+
+    #[test]
+    fn the_split_does_not_depend_on_the_device() {
+        let small = Limits { capability: (8, 6), multiprocessors: 20, shared_per_block: LEAST_SHARED };
+        for dtype in [DType::F64, DType::F32] {
+            for (rows, cols) in [(512, 129), (65_536, 769), (8192, 3073)] {
+                let shape = shape(dtype, rows, cols);
+                assert_eq!(choose(&shape, &H200).unwrap().split, choose(&shape, &small).unwrap().split);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_with_every_reason() {
+        let message = |shape: GramShape, limits: Limits| choose(&shape, &limits).unwrap_err().to_string();
+        let good = shape(DType::F64, 100, 100);
+        let old = message(good, Limits { capability: (7, 5), ..H200 });
+        assert!(old.contains("compute capability 7.5, the kernel needs 8.0"), "{old}");
+        let tiny = message(good, Limits { shared_per_block: 1000, ..H200 });
+        assert!(tiny.contains("13824 bytes of shared memory a CTA, the device gives at most 1000"), "{tiny}");
+        assert!(message(shape(DType::F32, 0, 4), H200).starts_with("kernel gram_f32_sm80: a matrix of 0 rows"));
+        assert!(message(shape(DType::F32, 4, 1 << 20), H200).contains("the tile index is exact below"));
+        assert!(message(shape(DType::F32, 1 << 30, 64), H200).contains("slabs of rows"));
+    }
+}

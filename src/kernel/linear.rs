@@ -308,3 +308,89 @@ pub(super) static LINEAR: Kernel = Kernel {
     params: LinearParams::FIELDS,
     configurations,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::super::tuning::Verdict;
+    use super::*;
+
+    const H200: Limits = Limits { capability: (9, 0), multiprocessors: 132, shared_per_block: 232_448 };
+
+    fn shape(n: u32, k: u32, m: u32, epilogue: Epilogue) -> LinearShape {
+        LinearShape { n, k, m, transpose: false, epilogue, aligned: true }
+    }
+
+    #[test]
+    fn copies_and_threads_cover_every_tile_exactly() {
+        for c in configurations() {
+            let get = |name| c.constants.get_int(name).unwrap() as u32;
+            let (at_once, depth) = (c.threads * get("VECTOR"), get("DEPTH"));
+            // Along k a pass takes whole groups of eight rows; across k whole rows.
+            let along = |rows: u32| at_once % (8 * depth) == 0 && rows * depth % at_once == 0;
+            assert!(along(get("TILE_ROWS")), "{}", c.name);
+            let columns = get("TILE_COLUMNS");
+            if c.constants.get_word("W_COPY") == Some("along") {
+                assert!(along(columns), "{}", c.name);
+            } else {
+                assert!(at_once.is_multiple_of(columns) && (depth * columns).is_multiple_of(at_once), "{}", c.name);
+            }
+            assert_eq!(c.threads * get("THREAD_ROWS") * get("THREAD_COLUMNS"), get("TILE_ROWS") * columns, "{}", c.name);
+            assert!(get("THREAD_ROWS").is_multiple_of(4), "{}: a token's rows lie in one thread's slab", c.name);
+            assert!(get("THREAD_COLUMNS").is_multiple_of(get("BESIDE")), "{}", c.name);
+            // The least shared memory a CTA: compute capability 8.6 and 8.9.
+            assert!(c.shared <= 101_376, "{}", c.name);
+        }
+    }
+
+    #[test]
+    fn a_choice_names_the_layout_and_epilogue_asked_for() {
+        for epilogue in Epilogue::all() {
+            for transpose in [false, true] {
+                for aligned in [false, true] {
+                    let shape = LinearShape { transpose, aligned, ..shape(64, 100, 100, epilogue) };
+                    let plan = choose(&shape, &H200).unwrap();
+                    let copy = if aligned { 16 } else { 4 };
+                    let end = format!("-{}-cp{copy}-{}", layout(transpose), epilogue.name());
+                    assert!(plan.launch.configuration.name.ends_with(&end), "{}", plan.launch.configuration.name);
+                    assert_eq!(plan.choice.candidates.len(), configurations().len());
+                    let legal = plan.choice.candidates.iter().filter(|c| matches!(c.verdict, Verdict::Legal { .. })).count();
+                    assert_eq!(legal, if aligned { 2 * TILES.len() } else { TILES.len() });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_grid_covers_y_and_counts_its_column_tiles() {
+        for (n, m) in [(1, 1), (64, 64), (65, 129), (8192, 3072)] {
+            let plan = choose(&shape(n, 768, m, Epilogue::Add), &H200).unwrap();
+            let get = |name| plan.launch.configuration.constants.get_int(name).unwrap() as u32;
+            assert_eq!(plan.column_tiles, m.div_ceil(get("TILE_COLUMNS")));
+            assert_eq!(plan.launch.grid, [n.div_ceil(get("TILE_ROWS")) * plan.column_tiles, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn small_maps_take_the_small_tile_and_large_ones_the_large() {
+        let rows = |n, k, m| {
+            let plan = choose(&shape(n, k, m, Epilogue::Store(Elementwise::Gelu)), &H200).unwrap();
+            plan.launch.configuration.constants.get_int("TILE_ROWS").unwrap()
+        };
+        assert_eq!((rows(128, 64, 64), rows(65_536, 768, 3072)), (64, 128));
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_in_a_sentence() {
+        let message = |shape: LinearShape| choose(&shape, &H200).unwrap_err().to_string();
+        let tangent = message(shape(24, 4, 4, Epilogue::Tangent(Elementwise::Relu)));
+        assert!(tangent.contains("24 rows with tangents; expected a multiple of 16"), "{tangent}");
+        assert!(message(shape(0, 4, 4, Epilogue::Add)).contains("x [0, 4] and y [0, 4]"));
+        assert!(message(shape(1 << 30, 4, 1 << 30, Epilogue::Add)).contains("a grid has fewer than 2^31"));
+    }
+
+    #[test]
+    fn the_text_is_told_the_size_of_its_block() {
+        let text = LINEAR.expand(&configurations()[0]).unwrap();
+        assert!(text.contains(&format!("params[{}]", size_of::<LinearParams>())));
+    }
+}

@@ -49,17 +49,28 @@ pub struct Configuration {
 impl Kernel {
     /// The text that a device is handed.
     pub fn expand(&self, configuration: &Configuration) -> Result<String> {
+        match self.language {
+            Language::Ptx { .. } => self.expand_with(configuration, &ptx::fragment),
+            Language::Wgsl => self.expand_with(configuration, &wgsl::fragment),
+        }
+    }
+    /// [`Kernel::expand`] with the fragments that `fragment` finds.
+    pub(super) fn expand_with(
+        &self,
+        configuration: &Configuration,
+        fragment: &dyn Fn(&str) -> Option<&'static str>,
+    ) -> Result<String> {
         let mut constants = configuration.constants.clone().int("THREADS", configuration.threads as usize);
         for field in self.params {
             constants = constants.int(format!("params.{}", field.name), field.offset);
         }
         let size = self.params.last().map_or(0, |f| f.offset + if matches!(f.kind, "u64" | "f64") { 8 } else { 4 });
         constants = constants.int("params.size", size.next_multiple_of(8));
-        let (file, fragment): (String, fn(&str) -> Option<&'static str>) = match self.language {
-            Language::Ptx { .. } => (format!("kernels/{}.ptx", self.name), ptx::fragment),
-            Language::Wgsl => (format!("shaders/{}.wgsl", self.name), wgsl::fragment),
+        let file = match self.language {
+            Language::Ptx { .. } => format!("kernels/{}.ptx", self.name),
+            Language::Wgsl => format!("shaders/{}.wgsl", self.name),
         };
-        template::expand(&file, self.source, &constants, &fragment)
+        template::expand(&file, self.source, &constants, fragment)
     }
     /// The configuration of that name.
     pub fn configuration(&self, name: &str) -> Result<Configuration> {

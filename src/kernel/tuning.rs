@@ -161,17 +161,80 @@ fn cost(configuration: &Configuration, work: &Work, limits: &Limits) -> Verdict 
     Verdict::Legal { ctas: work.ctas, resident, waves, cost }
 }
 
+/// An error with each reason once, behind the configurations that it holds for.
 fn none_left(kernel: &Kernel, candidates: &[Candidate]) -> Error {
-    let reasons: Vec<String> = candidates
-        .iter()
-        .filter_map(|c| match &c.verdict {
-            Verdict::Rejected(why) => Some(format!("{}: {why}", c.configuration.name)),
-            Verdict::Legal { .. } => None,
-        })
-        .collect();
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for candidate in candidates {
+        let Verdict::Rejected(why) = &candidate.verdict else { continue };
+        let name = candidate.configuration.name.as_str();
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((why, vec![name])),
+        }
+    }
+    let reasons = reasons.iter().map(|(why, names)| match names[..] {
+        [name] => format!("{why} for {name}"),
+        _ => format!("{why} for {} and {} more", names[0], names.len() - 1),
+    });
     Error::Kernel {
         name: kernel.name.into(),
-        found: format!("no configuration fits ({})", reasons.join("; ")),
+        found: format!("no configuration fits ({})", reasons.collect::<Vec<_>>().join("; ")),
         expected: "a shape and a device that one of them fits".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{gram, linear};
+    use super::*;
+
+    const DEVICE: Limits = Limits { capability: (8, 0), multiprocessors: 100, shared_per_block: 166_912 };
+
+    fn configuration(threads: u32, shared: u32) -> Configuration {
+        Configuration { name: "x".into(), constants: Default::default(), threads, shared }
+    }
+    fn work(ctas: u64) -> Work {
+        Work { ctas, registers: 128, multiply: 90.0, feed: 10.0 }
+    }
+
+    #[test]
+    fn registers_of_a_thread_are_what_the_resident_ctas_leave() {
+        assert_eq!((registers(1, 256), registers(2, 256), registers(3, 128)), (255, 128, 168));
+    }
+
+    #[test]
+    fn the_scarcest_resource_bounds_the_resident_ctas_and_so_the_waves() {
+        for (threads, shared, ctas, resident, waves) in
+            [(128, 0, 400, 4, 1), (128, 0, 401, 4, 2), (128, 82_944, 400, 2, 2), (256, 100_000, 101, 1, 2)]
+        {
+            let Verdict::Legal { resident: r, waves: w, .. } = cost(&configuration(threads, shared), &work(ctas), &DEVICE) else {
+                panic!("legal")
+            };
+            assert_eq!((r, w), (resident, waves), "{threads} threads, {shared} bytes, {ctas} CTAs");
+        }
+    }
+
+    #[test]
+    fn the_cheapest_legal_configuration_is_chosen_and_the_first_among_equals() {
+        let judge = |c: &Configuration| match c.name.as_str() {
+            "32x32x8-cp16" => Err("not today".to_string()),
+            _ => Ok(Work { ctas: 1, registers: 32, multiply: 1.0, feed: 1.0 }),
+        };
+        let choice = choose(&gram::GRAM_F64, &DEVICE, 1.0, 2.0, judge).unwrap();
+        assert_eq!(choice.candidates[0].verdict, Verdict::Rejected("not today".into()));
+        let cost = |i: usize| match choice.candidates[i].verdict {
+            Verdict::Legal { cost, .. } => cost,
+            Verdict::Rejected(_) => f64::INFINITY,
+        };
+        assert!((0..choice.candidates.len()).all(|i| cost(choice.chosen) <= cost(i)));
+        assert!((0..choice.chosen).all(|i| cost(i) > cost(choice.chosen)));
+        assert_eq!((choice.flops, choice.bytes), (1.0, 2.0));
+    }
+
+    #[test]
+    fn where_nothing_is_legal_the_error_gives_every_reason_once() {
+        let error = choose(&linear::LINEAR, &DEVICE, 1.0, 1.0, |_| Err("no".to_string())).unwrap_err().to_string();
+        assert!(error.starts_with("kernel linear_f32_sm80: no configuration fits (no for "), "{error}");
+        assert_eq!(error.matches("(no for").count(), 1, "{error}");
     }
 }

@@ -218,20 +218,20 @@ pub(crate) fn copysign(double: bool) -> Binary {
     if double { binary!(f64, |a, b| b.copysign(a)) } else { binary!(u32, |a, b| b & 0x7FFF_FFFF | a & 0x8000_0000) }
 }
 
-/// `testp`: a property of one number, written as a comparison of it with itself.
+/// `testp`: a property of one number, written as a comparison of it with itself. Zeros count as normal.
 pub(crate) fn property(name: &str, double: bool) -> Option<Comparison> {
     Some(match (name, double) {
         ("finite", false) => comparison!(f32, |a, _b| a.is_finite()),
         ("infinite", false) => comparison!(f32, |a, _b| a.is_infinite()),
         ("number", false) => comparison!(f32, |a, _b| !a.is_nan()),
         ("notanumber", false) => comparison!(f32, |a, _b| a.is_nan()),
-        ("normal", false) => comparison!(f32, |a, _b| a.is_normal()),
+        ("normal", false) => comparison!(f32, |a, _b| a.is_normal() || a == 0.0),
         ("subnormal", false) => comparison!(f32, |a, _b| a.is_subnormal()),
         ("finite", true) => comparison!(f64, |a, _b| a.is_finite()),
         ("infinite", true) => comparison!(f64, |a, _b| a.is_infinite()),
         ("number", true) => comparison!(f64, |a, _b| !a.is_nan()),
         ("notanumber", true) => comparison!(f64, |a, _b| a.is_nan()),
-        ("normal", true) => comparison!(f64, |a, _b| a.is_normal()),
+        ("normal", true) => comparison!(f64, |a, _b| a.is_normal() || a == 0.0),
         ("subnormal", true) => comparison!(f64, |a, _b| a.is_subnormal()),
         _ => return None,
     })

@@ -85,6 +85,10 @@ impl GlobalCell {
                 reads.lanes |= lane;
                 return None;
             }
+            if reads.cta != who.cta {
+                reads.cta = SEVERAL;
+                return None;
+            }
         }
         if kind == Kind::Write && before(&self.writes) && before(&self.reads) {
             *self = Self { writes: Past::only(who, stamp), reads: Past::default(), serial: who.serial, atomic: false };

@@ -122,7 +122,7 @@ fn properties_are_tested() {
     assert_eq!(test("infinite"), [0, 0, 0, 1, 0]);
     assert_eq!(test("number"), [1, 1, 1, 1, 0]);
     assert_eq!(test("notanumber"), [0, 0, 0, 0, 1]);
-    assert_eq!(test("normal"), [1, 0, 0, 0, 0]);
+    assert_eq!(test("normal"), [1, 1, 0, 0, 0]);
     assert_eq!(test("subnormal"), [0, 0, 1, 0, 0]);
 }
 
