@@ -135,7 +135,7 @@ bench() {
 }
 
 tests_wgpu() {
-    part 240 "$folder/it" wgpu_llvmpipe wgpu:: --show-output
+    part 240 "$folder/it" wgpu_llvmpipe wgpu::activations wgpu::gram wgpu::linear --show-output
     shown '^test result|^skipped'
 }
 

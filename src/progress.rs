@@ -29,6 +29,8 @@ pub struct Progress {
     mode: Mode,
     sink: Mutex<Box<dyn Write + Send>>,
     times: Mutex<Vec<(String, f64)>>,
+    /// What is to be said when the first stage starts.
+    notes: Mutex<Vec<String>>,
     /// The most bytes that the plan of any pass has asked for.
     plan: AtomicU64,
 }
@@ -54,11 +56,12 @@ impl Progress {
         Self::to(mode, Box::new(std::io::stderr()))
     }
     fn to(mode: Mode, sink: Box<dyn Write + Send>) -> Self {
-        Self { mode, sink: Mutex::new(sink), times: Mutex::default(), plan: AtomicU64::new(0) }
+        Self { mode, sink: Mutex::new(sink), times: Mutex::default(), notes: Mutex::default(), plan: AtomicU64::new(0) }
     }
     /// Starts a stage of `total` items; `unit` names them in the plural. A `total` of 0 means that
     /// their number is not known.
     pub fn stage(&self, name: &str, total: u64, unit: &str) -> Stage<'_> {
+        unpoisoned(&self.notes).drain(..).for_each(|note| self.print_note(&note));
         let bar = (self.mode == Mode::Bar).then(|| bar(name, total, unit));
         let [done, skipped, printed] = [(); 3].map(|()| AtomicU64::new(0));
         Stage { progress: self, name: name.into(), total, unit: unit.into(), start: Instant::now(), done, skipped, printed, bar }
@@ -67,8 +70,12 @@ impl Progress {
     pub fn times(&self) -> Vec<(String, f64)> {
         unpoisoned(&self.times).clone()
     }
-    /// Says one line about the run as a whole.
-    pub fn note(&self, text: &str) {
+    /// One line about the run as a whole, said when its first stage starts: work that is refused before
+    /// is answered by its error alone.
+    pub fn note(&self, text: String) {
+        unpoisoned(&self.notes).push(text);
+    }
+    fn print_note(&self, text: &str) {
         match self.mode {
             Mode::Quiet => {}
             Mode::Bar | Mode::Plain => self.print(&format!("note: {text}")),

@@ -150,7 +150,7 @@ impl Common {
     pub fn device(&self, default: DType, progress: &Progress) -> Result<Device> {
         let (device, passed_over) = Device::open(&self.request(default))?;
         if !passed_over.is_empty() {
-            progress.note(&format!("auto picks {}; {}", device.backend(), passed_over.join("; ")));
+            progress.note(format!("auto picks {}: {}", device.backend(), passed_over.join("; ")));
         }
         Ok(device)
     }

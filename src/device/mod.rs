@@ -58,7 +58,7 @@ pub struct Request {
 }
 
 impl Device {
-    /// Opens a device, and says for `auto` why each that comes before it was passed over.
+    /// Opens a device, and says for `auto` why each backend that comes before it was passed over.
     pub fn open(request: &Request) -> Result<(Self, Vec<String>)> {
         let host = || Cpu::new(request.threads);
         let placement = Placement::default;
@@ -73,7 +73,12 @@ impl Device {
             Choice::Wgpu => Ok((wgpu()?, vec![])),
             Choice::Auto => {
                 let mut passed_over = Vec::new();
-                let mut note = |e: Error| passed_over.push(e.to_string());
+                let mut note = |e: Error| {
+                    passed_over.push(match e {
+                        Error::Backend { backend, found, .. } => format!("no {backend}, {found}"),
+                        e => e.to_string(),
+                    });
+                };
                 if let Ok(device) = cuda().map_err(&mut note) {
                     return Ok((device, passed_over));
                 }
@@ -152,9 +157,5 @@ fn has_gpu_nodes() -> bool {
 }
 
 fn no_double() -> Error {
-    Error::Backend {
-        backend: "wgpu",
-        found: "--dtype f64, which WGSL lacks".into(),
-        expected: "--dtype f32, or --backend cpu or cuda".into(),
-    }
+    Error::Backend { backend: "wgpu", found: "WGSL has no f64".into(), expected: "--dtype f32, or --backend cpu or cuda".into() }
 }

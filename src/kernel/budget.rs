@@ -129,4 +129,18 @@ mod tests {
         let unused = unused(&budgets, &kernels);
         assert!(unused.is_empty(), "{unused:#?}");
     }
+
+    #[test]
+    fn no_budget_is_above_what_the_text_declares() {
+        let budgets = all().unwrap();
+        let ptx = crate::kernel::registry::all().filter(|k| matches!(k.language, crate::kernel::Language::Ptx { .. }));
+        for kernel in ptx {
+            for configuration in (kernel.configurations)() {
+                let budget = of(&budgets, kernel.name, &configuration.name).unwrap();
+                let declared = configuration.constants.get_int("REGISTERS").unwrap();
+                assert!(i64::from(budget.registers) <= declared, "{} {}", kernel.name, configuration.name);
+                assert!(budget.shared >= configuration.shared, "{} {}", kernel.name, configuration.name);
+            }
+        }
+    }
 }

@@ -63,15 +63,15 @@ fn peak_configuration(chains: u32, unroll: u32, registers: u32) -> Configuration
 }
 
 fn peak_f32() -> Configuration {
-    peak_configuration(CHAINS_F32, UNROLL_F32, 32)
+    peak_configuration(CHAINS_F32, UNROLL_F32, 40)
 }
 
 fn peak_f64() -> Configuration {
-    peak_configuration(CHAINS_F64, UNROLL_F64, 64)
+    peak_configuration(CHAINS_F64, UNROLL_F64, 40)
 }
 
 fn warp() -> Configuration {
-    Configuration { name: "warp".into(), constants: Constants::default().int("REGISTERS", 24), threads: 32, shared: 0 }
+    Configuration { name: "warp".into(), constants: Constants::default().int("REGISTERS", 16), threads: 32, shared: 0 }
 }
 
 const SM80: Language = Language::Ptx { least: (8, 0) };

@@ -355,7 +355,6 @@ fn flags_that_the_model_cannot_follow() {
         (vec!["--basis", "(1-alpha)^2"], "--basis: found (1-alpha)^2 with --integration gradient, where it is 0"),
         (vec!["--node-layers", "ln1.0,output", "--rotate-final"], "--rotate-final: found output as the last node layer"),
         (vec!["--dtype", "bf16"], "--dtype: found bf16; expected f64 or f32"),
-        (vec!["--backend", "cuda"], "backend cuda: a build without this backend; expected --backend cpu or auto"),
         (
             vec!["--quadrature", "ln9=gradient", "--node-layers", "ln1.0,unembed"],
             "--quadrature: found ln9; expected one of ln1.0",

@@ -31,7 +31,11 @@ fn a_killed_run_is_taken_over_and_ends_equal() {
     let mut child = mechgraph(&demo(&killed, &["--progress", "json"])).stderr(Stdio::piped()).spawn().unwrap();
     // The first line comes when the first stage is done or a second has gone by: most is still to be done.
     let mut line = String::new();
-    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let mut lines = BufReader::new(child.stderr.as_mut().unwrap());
+    while !line.contains("\"stage\"") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "no stage");
+    }
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().code(), None, "the run ended before it was killed, after {line}");
     assert_eq!(manifest(&killed)["status"], "running");

@@ -72,7 +72,8 @@ impl Wgpu {
         let (start, end) = (4 * elements.start as u64, 4 * elements.end as u64);
         let offset = start - start % self.alignment();
         if end <= start || end > buffer.bytes() || end - offset > self.limits.max_storage_buffer_binding_size {
-            let found = format!("bytes {start}..{end} of a buffer of {}", buffer.bytes());
+            let (held, most) = (buffer.bytes(), self.limits.max_storage_buffer_binding_size);
+            let found = format!("bytes {start}..{end} of a buffer of {held}, where a binding has 4 to {most} bytes");
             return Err(self.driver_error("binding storage", found));
         }
         Ok((Binding { buffer: &buffer.raw, offset, bytes: end - offset }, ((start - offset) / 4) as u32))

@@ -79,7 +79,7 @@ impl Wgpu {
         // build: every access to a binding is behind a comparison with sizes in the parameter block,
         // which the launchers check against the bindings that they make; every index into workgroup
         // memory is below a constant of the text; every loop counts up to a bound that no iteration
-        // changes. The tests run each kernel with and without the checks and compare all bytes.
+        // changes. The tests run the operations with and without the checks and compare all bytes.
         let module = self.scoped(|| unsafe { self.device.create_shader_module_trusted(descriptor, checks) }, refused)?;
         let constants = overrides(configuration);
         let descriptor = ComputePipelineDescriptor {

@@ -74,7 +74,7 @@ fn auto_passes_over_a_driver_without_a_device_and_says_why() {
     let Some(library) = library(&[]) else { return };
     let outcome = run(&library, "no device", &["eval", "demo:modadd", "--samples", "50", "--dtype", "f64"]);
     let note = outcome.stderr.lines().next().unwrap_or_default();
-    assert!(outcome.status == Some(0) && note.starts_with("note: auto picks cpu; "), "{outcome:?}");
+    assert!(outcome.status == Some(0) && note.starts_with("note: auto picks cpu: "), "{outcome:?}");
     assert!(note.contains("CUDA_ERROR_NO_DEVICE"), "{note}");
 }
 

@@ -5,17 +5,18 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Backend, on_every_backend};
+use super::{Backend, adapter, on_every_backend};
 use crate::command::{manifest, read_graph, run};
 
 /// The flags that choose a backend.
-fn flags(backend: Backend) -> &'static [&'static str] {
-    match backend {
-        Backend::Cpu => &["--backend", "cpu"],
-        Backend::Interpreter => &["--backend", "cuda", "--driver", "interpreter"],
-        Backend::Nvidia => &["--backend", "cuda"],
-        Backend::Llvmpipe => &["--backend", "wgpu", "--adapter", "llvmpipe"],
-    }
+fn flags(backend: Backend) -> Vec<String> {
+    let flags = match backend {
+        Backend::Cpu => "--backend cpu".into(),
+        Backend::Interpreter => "--backend cuda --driver interpreter".into(),
+        Backend::Nvidia => "--backend cuda".into(),
+        Backend::Llvmpipe => format!("--backend wgpu --adapter {}", adapter()),
+    };
+    flags.split(' ').map(String::from).collect()
 }
 
 /// Samples of the demo that a backend takes: two blocks and a ragged third where time is short.
@@ -26,9 +27,10 @@ fn samples(backend: Backend) -> &'static str {
     }
 }
 
-fn lib(out: &Path, dtype: &str, samples: &str, flags: &[&str]) {
+fn lib(out: &Path, dtype: &str, samples: &str, flags: &[String]) {
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let args = ["lib", "demo:modadd", "--method", "moments", "--out", out.to_str().unwrap(), "--dtype", dtype];
-    let outcome = run(&[&args[..], &["--samples", samples, "--quiet", "--threads", "2"], flags].concat());
+    let outcome = run(&[&args[..], &["--samples", samples, "--quiet", "--threads", "2"], &flags].concat());
     assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
 }
 
@@ -42,8 +44,8 @@ fn top(run: &Path) -> Vec<(String, Vec<f64>)> {
 fn same_lambda(backend: Backend, dtype: &str, bar: f64, on_device: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let (reference, found) = (dir.path().join("cpu"), dir.path().join("found"));
-    lib(&reference, dtype, samples(backend), flags(Backend::Cpu));
-    lib(&found, dtype, samples(backend), flags(backend));
+    lib(&reference, dtype, samples(backend), &flags(Backend::Cpu));
+    lib(&found, dtype, samples(backend), &flags(backend));
     let (expected, found_top) = (top(&reference), top(&found));
     assert_eq!(expected.len(), 3, "ln1.0, ln2.0, unembed");
     for ((layer, expected), (_, found)) in expected.iter().zip(&found_top) {

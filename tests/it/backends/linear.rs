@@ -148,7 +148,10 @@ on_every_backend! {
             (0..n * cols).map(|e| at(e / cols, e % cols)).collect()
         };
         let mut hidden = product(&data, &first, k, m);
-        hidden.chunks_mut(m).for_each(|row| Activation::Solu.values(&row.to_vec(), row));
+        hidden.chunks_mut(m).for_each(|row| {
+            let z = row.to_vec();
+            Activation::Solu.values(&z, row);
+        });
         let out = product(&hidden, &second, m, k);
         assert!(error(&arena, &y, &out) <= 1e-6);
         let last: Vec<f64> = product(&out, &first, k, m).into_iter().map(f64::tanh).collect();

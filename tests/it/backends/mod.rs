@@ -1,6 +1,7 @@
 //! Promises that hold on every backend: one test body each, run on the CPU, on the PTX interpreter, on
 //! an NVIDIA GPU and on Vulkan's software adapter. A backend that this machine lacks is printed as
-//! skipped; with `MECHGRAPH_CUDA=1` a missing NVIDIA GPU is a failure instead.
+//! skipped; with `MECHGRAPH_CUDA=1` a missing NVIDIA GPU is a failure instead, and with
+//! `MECHGRAPH_ADAPTER=NAME` the tests of wgpu run on that adapter, whose absence is a failure too.
 
 mod driver;
 mod gram;
@@ -61,7 +62,9 @@ impl Backend {
             (Backend::Nvidia, Err(why)) if std::env::var_os("MECHGRAPH_CUDA").is_none() => {
                 println!("skipped: cuda nvidia: {why}");
             }
-            (Backend::Llvmpipe, Err(why)) => println!("skipped: wgpu llvmpipe: {why}"),
+            (Backend::Llvmpipe, Err(why)) if std::env::var_os("MECHGRAPH_ADAPTER").is_none() => {
+                println!("skipped: wgpu llvmpipe: {why}");
+            }
             (_, Err(why)) => panic!("{why}"),
         }
     }
@@ -72,7 +75,7 @@ impl Backend {
             Backend::Interpreter => interpreter(Options::default()),
             Backend::Nvidia => Ok(Device::open(&request(Choice::Cuda))?.0),
             Backend::Llvmpipe => {
-                let adapter = Some("llvmpipe".into());
+                let adapter = Some(adapter());
                 Ok(Device::open(&Request { adapter, ..request(Choice::Wgpu) })?.0)
             }
         }
@@ -92,6 +95,11 @@ impl Backend {
         .map(|o| interpreter(o).unwrap())
         .into()
     }
+}
+
+/// The wgpu adapter that the tests take: Mesa's software adapter, or what `MECHGRAPH_ADAPTER` names.
+pub fn adapter() -> String {
+    std::env::var("MECHGRAPH_ADAPTER").unwrap_or_else(|_| "llvmpipe".into())
 }
 
 /// A CUDA device played by the interpreter.

@@ -1,7 +1,9 @@
 //! The wgpu backend on Mesa's software adapter: the launchers against f64 references, with every
 //! buffer poisoned first, and what the device does when something goes wrong.
 //!
-//! Where the adapter is absent each test prints `skipped: wgpu ..` and does nothing.
+//! Where the adapter is absent each test prints `skipped: wgpu ..` and does nothing. With
+//! `MECHGRAPH_ADAPTER=NAME` the operations are held to their bounds on that adapter instead, which may
+//! not be absent.
 
 mod activations;
 mod device;
@@ -13,24 +15,26 @@ use std::sync::OnceLock;
 
 use mechgraph::device::wgpu::{Options, View, Wgpu, WgpuBuffer};
 
+use super::backends::adapter;
 use super::naive::Numbers;
 
 const ADAPTER: &str = "llvmpipe";
 
-/// The software adapter with the usual options, opened once.
+/// The adapter with the usual options, opened once.
 fn device() -> Option<&'static Wgpu> {
     static DEVICE: OnceLock<Option<Wgpu>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| open(Options::default()));
     if device.is_none() {
-        println!("skipped: wgpu adapter {ADAPTER} is absent");
+        println!("skipped: wgpu adapter {} is absent", adapter());
     }
     device.as_ref()
 }
 
-/// The software adapter; `None` where there is none.
+/// The adapter; `None` where it is the software adapter and absent.
 fn open(options: Options) -> Option<Wgpu> {
-    let there = Wgpu::adapters().iter().any(|a| a.name.contains(ADAPTER));
-    there.then(|| Wgpu::open_with(Some(ADAPTER), options).unwrap())
+    let (name, named) = (adapter(), std::env::var_os("MECHGRAPH_ADAPTER").is_some());
+    let there = named || Wgpu::adapters().iter().any(|a| a.name.contains(&name));
+    there.then(|| Wgpu::open_with(Some(&name), options).unwrap())
 }
 
 /// A matrix inside a buffer whose other elements, and at first its own, are NaN.
