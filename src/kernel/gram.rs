@@ -1,13 +1,17 @@
-//! The PTX kernels of `ops::gram`: parameter blocks, tiles, configurations, and how the rows are split.
+//! The PTX kernels of `ops::gram`: parameter blocks, how the rows are split, and the choice of a tile.
 //! It launches nothing.
 //!
 //! A Gram matrix takes three launches: `centre_*` (mean and centred rows), `gram_*` (a lower
 //! triangle of partial tiles for each slab of rows) and `gram_fold` (the slabs added in order).
 
+mod tiles;
+
+pub(super) use tiles::copies;
+use tiles::{FOLD_ROWS, centre_configurations, configurations, fold_configurations, tile_of, triangle, work};
+
 use super::params::{Params, params};
-use super::registry::{Configuration, Kernel, Language};
-use super::template::Constants;
-use super::tuning::{self, Choice, Launch, Limits, Work, registers};
+use super::registry::{Kernel, Language};
+use super::tuning::{self, Choice, Launch, Limits};
 use crate::device::DType;
 use crate::error::{Error, Result};
 
@@ -76,11 +80,6 @@ const SLAB_LEAST: u32 = 128;
 const CTAS_AIMED: u64 = 256;
 /// Most rows or columns: the edges of tiles and slabs stay within a signed 32-bit integer.
 const MOST: u32 = (1 << 31) - (1 << 16);
-/// Most slabs: a grid's second dimension.
-const SLABS_MOST: u32 = 65_535;
-/// Most partial tiles of a slab: the kernel derives the tile from its index by an f32 square root.
-const TILES_MOST: u64 = 1 << 23;
-
 /// How the rows of a Gram matrix are cut into slabs. It follows from the shape alone, so that sums
 /// do not depend on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,11 +97,6 @@ impl Split {
         let slab_rows = rows_each.next_multiple_of(u64::from(step)).min(u64::from(SLAB_MOST)) as u32;
         Self { slab_rows, slabs: rows.div_ceil(slab_rows) }
     }
-}
-
-/// Tiles on and below the diagonal of `side` x `side` tiles.
-fn triangle(side: u32) -> u64 {
-    u64::from(side) * (u64::from(side) + 1) / 2
 }
 
 /// What [`choose`] has to know.
@@ -188,182 +182,6 @@ pub fn centre(dtype: DType, cols: u32) -> Launch {
     Launch { kernel, configuration, grid: [cols.div_ceil(32), 1, 1] }
 }
 
-/// Threads of a CTA of `gram_fold_sm80`: 8 rows of 32 columns.
-const FOLD_ROWS: u32 = 8;
-
-/// A tile shape of a Gram kernel.
-#[derive(Clone, Copy, Debug)]
-struct Tile {
-    /// Rows and columns of the tile.
-    side: u32,
-    /// Rows of X a stage.
-    depth: u32,
-    /// Rows and columns of a warp's part of the tile.
-    warp: (u32, u32),
-    stages: u32,
-    /// CTAs that a multiprocessor can hold as far as registers go: what bounds those of a thread.
-    resident: u32,
-}
-
-const TILES_F64: [Tile; 3] = [
-    Tile { side: 32, depth: 8, warp: (16, 16), stages: 3, resident: 8 },
-    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, resident: 4 },
-    Tile { side: 128, depth: 16, warp: (64, 32), stages: 3, resident: 1 },
-];
-const TILES_F32: [Tile; 3] = [
-    Tile { side: 32, depth: 8, warp: (16, 32), stages: 3, resident: 8 },
-    Tile { side: 64, depth: 16, warp: (32, 32), stages: 4, resident: 4 },
-    Tile { side: 128, depth: 16, warp: (32, 64), stages: 4, resident: 1 },
-];
-
-impl Tile {
-    fn warps(&self) -> u32 {
-        self.side * self.side / (self.warp.0 * self.warp.1)
-    }
-    /// Elements from one row of a stage to the next.
-    ///
-    /// f64: 4 more than the tile is wide, so that the 4 rows and 2 column pairs that 8 lanes read at
-    /// once lie in 8 different groups of four banks. f32: no padding, lanes read along a row.
-    fn pitch(&self, dtype: DType) -> u32 {
-        match dtype {
-            DType::F64 => self.side + 4,
-            DType::F32 => self.side,
-        }
-    }
-    /// The configuration that copies `copy` bytes at a time.
-    fn configuration(&self, dtype: DType, copy: u32) -> Configuration {
-        let element = dtype.bytes() as u32;
-        let operand = self.depth * self.pitch(dtype) * element;
-        let threads = 32 * self.warps();
-        let constants = [
-            ("TILE", self.side),
-            ("DEPTH", self.depth),
-            ("WARP_ROWS", self.warp.0),
-            ("WARP_COLUMNS", self.warp.1),
-            ("WARPS_ACROSS", self.side / self.warp.1),
-            ("STAGES", self.stages),
-            ("PITCH", self.pitch(dtype)),
-            ("OPERAND_BYTES", operand),
-            ("ELEMENT", element),
-            ("PROMOTE", PROMOTE),
-            ("RESIDENT", self.resident),
-            ("REGISTERS", registers(self.resident, 32 * self.warps())),
-        ];
-        let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
-        Configuration {
-            name: format!("{0}x{0}x{1}-cp{copy}", self.side, self.depth),
-            constants: copies(constants, copy, element),
-            threads,
-            shared: self.stages * 2 * operand,
-        }
-    }
-}
-
-/// The constants of copies of `copy` bytes of elements of `element` bytes.
-pub(super) fn copies(constants: Constants, copy: u32, element: u32) -> Constants {
-    // Only 16-byte copies may bypass L1, which holds nothing that is read twice.
-    let cache = if copy == 16 { "cg" } else { "ca" };
-    constants.int("COPY", copy as usize).int("VECTOR", (copy / element) as usize).word("CACHE", cache)
-}
-
-fn tiles(dtype: DType) -> &'static [Tile; 3] {
-    match dtype {
-        DType::F64 => &TILES_F64,
-        DType::F32 => &TILES_F32,
-    }
-}
-
-fn configurations(dtype: DType) -> Vec<Configuration> {
-    let copies = [16, dtype.bytes() as u32];
-    tiles(dtype).iter().flat_map(|tile| copies.map(|copy| tile.configuration(dtype, copy))).collect()
-}
-
-/// The tile of one of [`configurations`].
-fn tile_of(dtype: DType, configuration: &Configuration) -> Tile {
-    let side = configuration.constants.get_int("TILE");
-    let [small, medium, large] = *tiles(dtype);
-    if side == Some(small.side.into()) {
-        small
-    } else if side == Some(medium.side.into()) {
-        medium
-    } else {
-        large
-    }
-}
-
-/// The work of a CTA, in clocks of a multiprocessor of compute capability 8.0: 64 f64 or 128 f32
-/// multiply-adds and 128 bytes of shared memory a clock.
-fn work(
-    tile: &Tile,
-    configuration: &Configuration,
-    dtype: DType,
-    split: &Split,
-    cols: u32,
-    aligned: bool,
-) -> std::result::Result<Work, String> {
-    let copy = configuration.constants.get_int("COPY").unwrap_or(16);
-    if copy == 16 && !aligned {
-        return Err("16-byte copies, but not every row of x starts at a multiple of 16 bytes".into());
-    }
-    let tiles = triangle(cols.div_ceil(tile.side));
-    if tiles >= TILES_MOST {
-        return Err(format!("{tiles} tiles, the tile index is exact below {TILES_MOST}"));
-    }
-    if split.slabs > SLABS_MOST {
-        return Err(format!("{} slabs of rows, a grid has at most {SLABS_MOST}", split.slabs));
-    }
-    let (side, warps) = (f64::from(tile.side), f64::from(tile.warps()));
-    let (multiply, read) = match dtype {
-        DType::F64 => (side * side / 64.0, warps * f64::from(tile.warp.0 + tile.warp.1) * 8.0 / 128.0),
-        // A quarter of the rows and an eighth of the columns a lane, four at a time, two wavefronts each.
-        DType::F32 => (side * side / 128.0, warps * 2.0 * f64::from(tile.warp.0 / 16 + tile.warp.1 / 32)),
-    };
-    let copied = 2.0 * side * dtype.bytes() as f64;
-    let write = copied / 128.0 + copied / copy as f64 / 32.0;
-    let rows = f64::from(split.slab_rows);
-    Ok(Work {
-        ctas: tiles * u64::from(split.slabs),
-        registers: registers(tile.resident, 32 * tile.warps()),
-        multiply: rows * multiply,
-        feed: rows * (read + write),
-    })
-}
-
-/// Warps of a CTA of `centre_*`.
-const CENTRE_WARPS: u32 = 16;
-
-/// The constants of a type under a prefix: its name, its size, its zero, how it becomes f64 and back.
-fn typed(constants: Constants, prefix: &str, name: &str, dtype: DType) -> Constants {
-    let (zero, widen, narrow) = match dtype {
-        DType::F64 => ("0d0000000000000000", "mov.f64", "mov.f64"),
-        DType::F32 => ("0f00000000", "cvt.f64.f32", "cvt.rn.f32.f64"),
-    };
-    let words = [(name.to_string(), dtype.name()), (format!("{prefix}ZERO"), zero)];
-    let words = words.into_iter().chain([(format!("{prefix}WIDEN"), widen), (format!("{prefix}NARROW"), narrow)]);
-    words.fold(constants, |all, (name, word)| all.word(name, word))
-}
-
-fn centre_configurations(dtype: DType) -> Vec<Configuration> {
-    let threads = 32 * CENTRE_WARPS;
-    let constants = typed(Constants::default(), "", "TYPE", dtype).int("WARPS", CENTRE_WARPS as usize);
-    let constants = constants.int("ELEMENT", dtype.bytes()).int("REGISTERS", registers(2, threads) as usize);
-    // An f64 sum for each warp and column.
-    vec![Configuration { name: "32".into(), constants, threads, shared: 8 * threads }]
-}
-
-fn fold_configurations() -> Vec<Configuration> {
-    [(DType::F64, DType::F64), (DType::F32, DType::F64), (DType::F32, DType::F32)]
-        .map(|(partial, out)| {
-            let threads = 32 * FOLD_ROWS;
-            let constants = typed(Constants::default(), "PARTIAL_", "PARTIAL", partial);
-            let constants = typed(constants, "OUT_", "OUT", out).int("REGISTERS", registers(6, threads) as usize);
-            let constants = constants.int("PARTIAL_BYTES", partial.bytes()).int("OUT_BYTES", out.bytes());
-            let constants = constants.int("ROWS", FOLD_ROWS as usize);
-            Configuration { name: format!("{}-{}", partial.name(), out.name()), constants, threads, shared: 0 }
-        })
-        .to_vec()
-}
-
 const SM80: Language = Language::Ptx { least: (8, 0) };
 
 pub(super) static CENTRE_F64: Kernel = Kernel {
@@ -410,6 +228,7 @@ pub(super) static FOLD: Kernel = Kernel {
 #[cfg(test)]
 mod tests {
     use super::super::tuning::Verdict;
+    use super::tiles::TILES_MOST;
     use super::*;
 
     const H200: Limits = Limits { capability: (9, 0), multiprocessors: 132, shared_per_block: 232_448 };
@@ -452,22 +271,6 @@ mod tests {
                 assert!(u64::from(slab_rows) * u64::from(slabs - 1) < rows.into(), "{rows} x {cols}");
                 assert!(slab_rows.is_multiple_of(if slab_rows > PROMOTE { PROMOTE } else { SLAB_LEAST }), "{rows} x {cols}");
                 assert!(slab_rows <= SLAB_MOST);
-            }
-        }
-    }
-
-    #[test]
-    fn copies_and_fragments_cover_every_tile_exactly() {
-        for dtype in [DType::F64, DType::F32] {
-            for c in configurations(dtype) {
-                let get = |name| c.constants.get_int(name).unwrap() as u32;
-                let at_once = c.threads * get("VECTOR");
-                assert_eq!(at_once % get("TILE"), 0, "{}", c.name);
-                assert_eq!(get("DEPTH") * get("TILE") % at_once, 0, "{}", c.name);
-                assert_eq!(get("PROMOTE") % get("DEPTH"), 0, "{}", c.name);
-                assert_eq!(c.threads / 32 * get("WARP_ROWS") * get("WARP_COLUMNS"), get("TILE") * get("TILE"), "{}", c.name);
-                assert_eq!(get("TILE") % get("WARP_ROWS") + get("TILE") % get("WARP_COLUMNS"), 0, "{}", c.name);
-                assert!(c.shared <= LEAST_SHARED, "{}", c.name);
             }
         }
     }
