@@ -128,16 +128,15 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
     work: impl Fn(&P, &mut AnyArena, Range<usize>) -> Result<R> + Sync,
     mut fold: impl FnMut(R) -> Result<()>,
 ) -> Result<()> {
-    let (samples, positions) = (data.samples.count(), data.samples.positions());
-    if samples == 0 {
+    if data.samples.count() == 0 {
         return Err(Error::flag("--data", "an empty data set", "at least one sample"));
     }
-    let blocks = Blocks::new(samples, positions);
-    let batch = |n: usize| Batch { samples: n, positions };
-    let full = build(batch(blocks.range(0).len()))?;
-    let last_len = blocks.range(blocks.count() - 1).len();
-    let ragged = if last_len == blocks.range(0).len() { None } else { Some(build(batch(last_len))?) };
-    let (wave, lanes) = wave(runner, name, full.as_ref(), &blocks)?;
+    let blocks = Blocks::new(data.samples.count(), data.samples.positions());
+    let (full, ragged) = shapes(data, &blocks, build)?;
+    let passes = (full.as_ref(), ragged.as_ref().map(P::as_ref));
+    // Also of a pass that was done before the run was killed: the manifest tells of the whole run.
+    [Some(passes.0), passes.1].into_iter().flatten().for_each(|pass| offload::note(runner.device, &pass.program));
+    let (wave, lanes) = wave(runner, name, passes, &blocks)?;
     let arenas: Vec<Mutex<Option<AnyArena>>> = (0..lanes).map(|_| Mutex::new(None)).collect();
     let stage = runner.progress.stage(name, blocks.count() as u64, "blocks");
     let load_and_work = |plan: &P, arena: &mut AnyArena, block: usize| {
@@ -187,20 +186,28 @@ fn sum_bytes(pass: &Pass) -> u64 {
 
 /// Refuses a pass over `data` that cannot fit into memory, without any work; see [`run`].
 pub fn check(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) -> Result<Pass>) -> Result<()> {
-    let positions = data.samples.positions();
-    let blocks = Blocks::new(data.samples.count(), positions);
-    let full = build(Batch { samples: blocks.range(0).len(), positions })?;
-    wave(runner, name, &full, &blocks).map(drop)
+    let blocks = Blocks::new(data.samples.count(), data.samples.positions());
+    let (full, ragged) = shapes(data, &blocks, build)?;
+    wave(runner, name, (&full, ragged.as_ref()), &blocks).map(drop)
 }
 
-/// The number of blocks in flight, and that of arenas in which they take turns. What they hold: an arena a lane, the sums of every block, and the
-/// subtrees that the canonical tree keeps. Refuses what does not fit, and says what would.
-fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<(usize, usize)> {
-    let lanes = lanes(runner, name, pass)?;
+/// The plan of a full block, and that of the last one where it is shorter.
+fn shapes<P>(data: &DataSet, blocks: &Blocks, build: impl Fn(Batch) -> Result<P>) -> Result<(P, Option<P>)> {
+    let build = |samples| build(Batch { samples, positions: data.samples.positions() });
+    let (first, last) = (blocks.range(0).len(), blocks.range(blocks.count().saturating_sub(1)).len());
+    Ok((build(first)?, if last == first { None } else { Some(build(last)?) }))
+}
+
+/// The number of blocks in flight, and that of arenas in which they take turns. What they hold: an
+/// arena a lane and one for a ragged block, the sums of every block, and the subtrees that the
+/// canonical tree keeps. Refuses what does not fit, and says what would.
+fn wave(runner: &Runner, name: &str, (pass, ragged): (&Pass, Option<&Pass>), blocks: &Blocks) -> Result<(usize, usize)> {
+    let lanes = lanes(runner, name, pass, ragged)?;
     let levels = u64::from(usize::BITS - blocks.count().leading_zeros()) + 1;
-    let (arena, sums) = (pass.program.bytes(), sum_bytes(pass));
+    let arena = |pass: &Pass| pass.program.bytes().saturating_add(offload::staging_bytes(runner.device));
+    let sums = sum_bytes(pass);
     let need = |wave: usize| {
-        let arenas = arena.saturating_mul(lanes.min(wave) as u64);
+        let arenas = arena(pass).saturating_mul(lanes.min(wave) as u64).saturating_add(ragged.map_or(0, arena));
         arenas.saturating_add(sums.saturating_mul(wave as u64 + levels))
     };
     let wanted = runner.batch.map_or(8 * lanes, |b| b.div_ceil(blocks.per_block)).clamp(1, blocks.count());
@@ -219,14 +226,17 @@ fn wave(runner: &Runner, name: &str, pass: &Pass, blocks: &Blocks) -> Result<(us
     Err(Error::Memory { asked, free: runner.memory, hint: format!(" for the pass '{name}' ({hint})") })
 }
 
-/// The number of arenas that the device has memory for, at most one a lane.
-fn lanes(runner: &Runner, name: &str, pass: &Pass) -> Result<usize> {
+/// The number of arenas that the device has memory for, at most one a lane, beside the weights and the
+/// arena of a ragged block.
+fn lanes(runner: &Runner, name: &str, pass: &Pass, ragged: Option<&Pass>) -> Result<usize> {
     let (lanes, Some(free)) = (runner.device.lanes(), runner.device.free_device_memory()?) else {
         return Ok(runner.device.lanes());
     };
-    let asked = offload::device_bytes(runner.device, &pass.program);
-    match free.checked_div(asked).map_or(lanes, |fitting| lanes.min(fitting as usize)) {
-        0 => Err(Error::Memory { asked, free, hint: format!(" on {} for the pass '{name}'", runner.device.describe()) }),
-        fitting => Ok(fitting),
+    let arena = |pass: &Pass| offload::device_bytes(runner.device, &pass.program);
+    let beside = offload::weight_bytes(runner.device, &pass.program).saturating_add(ragged.map_or(0, arena));
+    let asked = arena(pass).saturating_add(beside);
+    if asked > free {
+        return Err(Error::Memory { asked, free, hint: format!(" on {} for the pass '{name}'", runner.device.describe()) });
     }
+    Ok((free - beside).checked_div(arena(pass)).map_or(lanes, |fitting| lanes.min(fitting as usize)))
 }

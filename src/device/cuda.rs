@@ -12,7 +12,7 @@ pub use stopwatch::Stopwatch;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{Driver, Failure, Function, FunctionProperties, Nvidia, Properties, Shape};
+use super::driver::{Driver, Failure, Function, FunctionProperties, Module, Nvidia, Properties, Shape};
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::kernel::tuning::Limits;
@@ -34,7 +34,7 @@ pub struct Cuda(Arc<Shared>);
 struct Shared {
     driver: Driver,
     properties: Properties,
-    functions: Mutex<HashMap<String, Function>>,
+    functions: Mutex<HashMap<String, (Module, Function)>>,
     /// Weights on the device by the address of their host copy, which is kept so that no other tensor
     /// can take it.
     tensors: Mutex<HashMap<usize, (Tensor, u64)>>,
@@ -57,6 +57,8 @@ pub struct Call {
     pub shape: Shape,
     /// The parameter block.
     pub params: Vec<u8>,
+    /// The weights that the parameter block points to: as long as they are held, they stay on the device.
+    pub weights: Vec<Tensor>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,7 +75,7 @@ impl Cuda {
                     found: f.code,
                     expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
                 })?;
-                Self::over(Driver::Nvidia(nvidia))
+                Self::over(Driver::Nvidia(Box::new(nvidia)))
             }
             #[cfg(feature = "ptxvm")]
             DriverChoice::Interpreter => Self::interpreter(ptxvm::Options::default()),
@@ -147,7 +149,7 @@ impl Cuda {
     pub fn function(&self, kernel: &Kernel, configuration: &Configuration) -> Result<Function> {
         let key = format!("{}@{}", kernel.name, configuration.name);
         let mut functions = lock(&self.0.functions);
-        if let Some(function) = functions.get(&key) {
+        if let Some((_, function)) = functions.get(&key) {
             return Ok(*function);
         }
         let Language::Ptx { least } = kernel.language else {
@@ -158,20 +160,28 @@ impl Cuda {
             return Err(Error::Kernel { name: key, found, expected: format!("at least {least:?}") });
         }
         let text = kernel.expand(configuration)?;
-        let jit = |f: Failure| Error::Jit {
+        let driver = &self.0.driver;
+        let compile = || {
+            let module = driver.module_load(&text)?;
+            let entry = driver.function(module, kernel.name).and_then(|function| {
+                if configuration.shared > 48 << 10 {
+                    driver.allow_shared(function, configuration.shared)?;
+                }
+                Ok((module, function))
+            });
+            entry.inspect_err(|_| {
+                // The failure that is told is the first one.
+                let _ = driver.module_unload(module);
+            })
+        };
+        let entry = compile().map_err(|f: Failure| Error::Jit {
             kernel: key.clone(),
             device: self.describe(),
             code: f.code,
-            log: if f.log.is_empty() { "no log".into() } else { f.log },
-        };
-        let driver = &self.0.driver;
-        let module = driver.module_load(&text).map_err(jit)?;
-        let function = driver.function(module, kernel.name).map_err(jit)?;
-        if configuration.shared > 48 << 10 {
-            driver.allow_shared(function, configuration.shared).map_err(jit)?;
-        }
-        functions.insert(key, function);
-        Ok(function)
+            log: if f.log.is_empty() { "no log".into() } else { one_line(&f.log) },
+        })?;
+        functions.insert(key, entry);
+        Ok(entry.1)
     }
     /// What a compiled entry takes.
     pub fn function_properties(&self, function: Function) -> Result<FunctionProperties> {
@@ -188,29 +198,61 @@ impl Cuda {
         let function = self.function(kernel, configuration)?;
         let shape = Shape { grid, block: [configuration.threads, 1, 1], shared: configuration.shared };
         let params = bytemuck::bytes_of(params).to_vec();
-        Ok(Call { kernel: format!("{}@{}", kernel.name, configuration.name), function, shape, params })
+        Ok(Call { kernel: format!("{}@{}", kernel.name, configuration.name), function, shape, params, weights: Vec::new() })
     }
-    /// The address of a weight on the device; uploaded when it is first asked for and kept.
-    pub fn tensor(&self, tensor: &Tensor) -> Result<u64> {
+    /// The address of a weight on the device, uploaded through `lane` when it is first asked for. It
+    /// stays as long as there is a clone of `tensor`.
+    pub fn tensor(&self, tensor: &Tensor, lane: &mut Lane) -> Result<u64> {
         let data = tensor.raw();
         let key = data.as_ptr() as usize;
         let mut tensors = lock(&self.0.tensors);
         if let Some((_, address)) = tensors.get(&key) {
             return Ok(*address);
         }
+        tensors.retain(|_, (kept, address)| {
+            let is_used = kept.is_shared();
+            if !is_used {
+                // The device is gone if this fails, and what comes next says so.
+                let _ = self.0.driver.free(*address);
+            }
+            is_used
+        });
         let address = self.alloc_raw(data.len() as u64)?;
-        let mut lane = Lane::new(self)?;
-        lane.upload(address, data)?;
-        lane.synchronize()?;
+        let sent = lane.upload(address, data).and_then(|()| lane.synchronize());
+        sent.inspect_err(|_| {
+            // The failure that is told is the first one.
+            let _ = self.0.driver.free(address);
+        })?;
         tensors.insert(key, (tensor.clone(), address));
         Ok(address)
     }
+    /// Bytes of those of `tensors` that are not on the device yet.
+    pub fn missing_bytes<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>) -> u64 {
+        let held = lock(&self.0.tensors);
+        let key = |tensor: &Tensor| tensor.raw().as_ptr() as usize;
+        let missing: HashMap<usize, u64> = tensors.map(|t| (key(t), t.bytes())).filter(|(k, _)| !held.contains_key(k)).collect();
+        missing.values().sum()
+    }
+}
+
+/// The most lines of a log that an error quotes.
+const LOG_LINES: usize = 4;
+
+/// The first lines of a log as one.
+fn one_line(log: &str) -> String {
+    let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first: Vec<&str> = lines.by_ref().take(LOG_LINES).collect();
+    let more = match lines.count() {
+        0 => String::new(),
+        more => format!("; and {more} more lines"),
+    };
+    first.join("; ") + &more
 }
 
 /// A failure in one line.
 fn sentence(f: &Failure) -> String {
     let Failure { call, code, log } = f;
-    if log.is_empty() { format!("{call}: {code}") } else { format!("{call}: {code}: {log}") }
+    if log.is_empty() { format!("{call}: {code}") } else { format!("{call}: {code}: {}", one_line(log)) }
 }
 
 fn driver_error(device: &str, action: &str, f: Failure) -> Error {
@@ -229,6 +271,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         for (_, address) in lock(&self.tensors).values() {
             let _ = self.driver.free(*address);
+        }
+        for (module, _) in lock(&self.functions).values() {
+            let _ = self.driver.module_unload(*module);
         }
     }
 }

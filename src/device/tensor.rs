@@ -43,6 +43,13 @@ impl Tensor {
     pub fn bytes(&self) -> u64 {
         (self.rows * self.cols * self.dtype().bytes()) as u64
     }
+    /// Whether there is another handle to the same elements.
+    pub fn is_shared(&self) -> bool {
+        match &self.storage {
+            Storage::F32(x) => Arc::strong_count(x) > 1,
+            Storage::F64(x) => Arc::strong_count(x) > 1,
+        }
+    }
     /// The elements' bytes, row-major.
     pub fn raw(&self) -> &[u8] {
         match &self.storage {

@@ -3,7 +3,7 @@
 use super::activation::Activation;
 use super::linear::{Args, Matrix};
 use super::offload::Bound;
-use crate::device::cuda::{Call, CudaArena};
+use crate::device::cuda::{Call, CudaArena, Lane};
 use crate::device::{DType, View};
 use crate::error::Result;
 use crate::kernel::linear::{Elementwise, Epilogue, LinearParams, LinearShape, choose};
@@ -36,24 +36,26 @@ pub fn epilogue(a: &Args) -> Epilogue {
 pub(super) fn footprint(a: &Args, dtype: DType) -> Option<Vec<View>> {
     let most = |v: &View| v.rows.max(v.cols).max(v.stride) < 1 << 30;
     let empty = a.x.rows == 0 || a.x.cols == 0 || a.y.cols == 0;
-    if dtype != DType::F32 || a.check().is_err() || empty || !(most(&a.x) && most(&a.y)) {
+    let fits = most(&a.x) && most(&a.y) && a.pre.as_ref().is_none_or(most) && a.w.tensor.cols < 1 << 30;
+    if dtype != DType::F32 || a.check().is_err() || empty || !fits {
         return None;
     }
     Some([a.x, a.y].into_iter().chain(a.pre).collect())
 }
 
-/// Resolves a launch; `None` where there is no kernel for it.
-pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
+/// Resolves a launch, its weights uploaded through `lane`; `None` where there is no kernel for it.
+pub(super) fn bind(a: &Args, m: &CudaArena, lane: &mut Lane) -> Result<Option<Bound<Call>>> {
     if footprint(a, m.dtype()).is_none() {
         return Ok(None);
     }
     let cuda = m.cuda();
-    let at = |matrix: &Matrix| {
+    let mut at = |matrix: &Matrix| {
         let offset = (matrix.row * matrix.tensor.cols + matrix.col) * m.dtype().bytes();
-        Ok(cuda.tensor(&matrix.tensor)? + offset as u64)
+        Ok(cuda.tensor(&matrix.tensor, lane)? + offset as u64)
     };
     let (x, y, w) = (m.view(&a.x), m.view(&a.y), at(&a.w)?);
     let bias = a.bias.as_ref().map_or(Ok(0), at)?;
+    let weights = [Some(&a.w), a.bias.as_ref()].into_iter().flatten().map(|matrix| matrix.tensor.clone()).collect();
     let pre = a.pre.map_or(0, |p| m.view(&p));
     let pre_stride = a.pre.map_or(0, |p| p.stride);
     let (w_stride, element) = (a.w.tensor.cols, m.dtype().bytes() as u64);
@@ -84,7 +86,8 @@ pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
         column_tiles: plan.column_tiles,
     };
     let launch = &plan.launch;
-    let calls = vec![cuda.call(launch.kernel, &launch.configuration, launch.grid, &params)?];
+    let call = cuda.call(launch.kernel, &launch.configuration, launch.grid, &params)?;
+    let calls = vec![Call { weights, ..call }];
     let reads = [a.x].into_iter().chain(a.accumulate.then_some(a.y)).collect();
     Ok(Some(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect(), zeroed: vec![] }))
 }

@@ -30,16 +30,18 @@ pub struct Space {
 impl Space {
     /// Lays out the buffers that `used` marks, by slot, and `scratch` bytes behind them.
     pub fn new(layout: &Layout, dtype: DType, used: &[bool], scratch: u64) -> Self {
-        let mut end = 0;
+        // A buffer beyond the address space is as large as can be, and no memory holds the arena.
+        let mut end: u64 = 0;
         let mut place = |(len, used): (&usize, &bool)| {
             used.then(|| {
                 let at = end;
-                end += ((len * dtype.bytes()) as u64).next_multiple_of(ALIGNMENT);
+                let bytes = (*len as u64).saturating_mul(dtype.bytes() as u64);
+                end = end.saturating_add(bytes).checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
                 at
             })
         };
         let offsets = layout.lens().iter().zip(used).map(&mut place).collect();
-        Self { offsets, scratch: end, bytes: end + scratch }
+        Self { offsets, scratch: end, bytes: end.saturating_add(scratch) }
     }
 }
 

@@ -11,7 +11,7 @@ const STAGING: usize = 4 << 20;
 /// A queue of uploads, launches and read-backs that are done in this order.
 #[derive(Debug)]
 pub struct Lane {
-    cuda: Cuda,
+    held: Held,
     /// Kernels and read-backs.
     compute: Stream,
     /// Uploads.
@@ -27,6 +27,15 @@ pub struct Lane {
     back: u64,
 }
 
+/// What a lane was given by the driver, and gives back.
+#[derive(Debug)]
+struct Held {
+    cuda: Cuda,
+    streams: Vec<Stream>,
+    pinned: Vec<u64>,
+    events: Vec<Event>,
+}
+
 /// Launches that were captured and run as one.
 #[derive(Debug)]
 pub struct Replay {
@@ -35,24 +44,27 @@ pub struct Replay {
 }
 
 impl Lane {
+    /// Bytes of host memory that a lane takes.
+    pub const HOST_BYTES: u64 = 3 * STAGING as u64;
+
     pub fn new(cuda: &Cuda) -> Result<Self> {
-        let d = cuda.driver();
-        let make = || {
-            Ok(Self {
-                cuda: cuda.clone(),
-                compute: d.stream_create()?,
-                copies: d.stream_create()?,
-                buffers: [d.pinned_alloc(STAGING, true)?, d.pinned_alloc(STAGING, true)?],
-                sent: [d.event_create(false)?, d.event_create(false)?],
-                computed: d.event_create(false)?,
-                turn: 0,
-                back: d.pinned_alloc(STAGING, false)?,
-            })
-        };
-        cuda.check("making streams and staging memory", make())
+        let held = Held { cuda: cuda.clone(), streams: Vec::new(), pinned: Vec::new(), events: Vec::new() };
+        cuda.check("making streams and staging memory", Self::over(held))
+    }
+    fn over(mut held: Held) -> driver::Result<Self> {
+        Ok(Self {
+            compute: held.stream()?,
+            copies: held.stream()?,
+            buffers: [held.pinned(true)?, held.pinned(true)?],
+            sent: [held.event()?, held.event()?],
+            computed: held.event()?,
+            turn: 0,
+            back: held.pinned(false)?,
+            held,
+        })
     }
     pub fn cuda(&self) -> &Cuda {
-        &self.cuda
+        &self.held.cuda
     }
     /// The stream of the kernels, for those that time it.
     pub fn stream(&self) -> Stream {
@@ -61,10 +73,10 @@ impl Lane {
     /// Copies bytes to the device, after the kernels launched so far and before those launched later.
     pub fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
         let sent = self.send(to, bytes);
-        self.cuda.check(&format!("uploading {} bytes", bytes.len()), sent)
+        self.cuda().check(&format!("uploading {} bytes", bytes.len()), sent)
     }
     fn send(&mut self, to: u64, bytes: &[u8]) -> driver::Result<()> {
-        let driver = self.cuda.driver();
+        let driver = self.held.cuda.driver();
         driver.event_record(self.computed, self.compute)?;
         driver.stream_wait(self.copies, self.computed)?;
         for (i, chunk) in bytes.chunks(STAGING).enumerate() {
@@ -82,10 +94,10 @@ impl Lane {
     pub fn download(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
         let asked = bytes.len();
         let received = self.receive(from, bytes);
-        self.cuda.check(&format!("reading back {asked} bytes"), received)
+        self.cuda().check(&format!("reading back {asked} bytes"), received)
     }
     fn receive(&mut self, from: u64, bytes: &mut [u8]) -> driver::Result<()> {
-        let driver = self.cuda.driver();
+        let driver = self.cuda().driver();
         for (i, chunk) in bytes.chunks_mut(STAGING).enumerate() {
             driver.copy_to_host(self.back, from + (i * STAGING) as u64, chunk.len(), self.compute)?;
             driver.stream_synchronize(self.compute)?;
@@ -95,20 +107,20 @@ impl Lane {
     }
     /// Sets bytes of the device, in the order of the launches.
     pub fn fill(&mut self, to: u64, byte: u8, bytes: usize) -> Result<()> {
-        self.cuda.check(&format!("filling {bytes} bytes"), self.cuda.driver().fill(to, byte, bytes, self.compute))
+        self.cuda().check(&format!("filling {bytes} bytes"), self.cuda().driver().fill(to, byte, bytes, self.compute))
     }
     /// Copies bytes within the device, in the order of the launches.
     pub fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<()> {
-        self.cuda.check(&format!("copying {bytes} bytes"), self.cuda.driver().copy_on_device(to, from, bytes, self.compute))
+        self.cuda().check(&format!("copying {bytes} bytes"), self.cuda().driver().copy_on_device(to, from, bytes, self.compute))
     }
     /// Waits for everything launched so far.
     pub fn synchronize(&mut self) -> Result<()> {
-        self.cuda.check("waiting for the kernels", self.cuda.driver().stream_synchronize(self.compute))
+        self.cuda().check("waiting for the kernels", self.cuda().driver().stream_synchronize(self.compute))
     }
     /// Launches in this order.
     pub fn issue(&mut self, calls: &[Call]) -> Result<()> {
         for call in calls {
-            let launched = self.cuda.driver().launch(call.function, call.shape, &call.params, self.compute);
+            let launched = self.cuda().driver().launch(call.function, call.shape, &call.params, self.compute);
             launched.map_err(|f| Error::Launch {
                 kernel: call.kernel.clone(),
                 grid: call.shape.grid,
@@ -119,18 +131,36 @@ impl Lane {
         }
         Ok(())
     }
-    /// Captures launches as a graph. The memory they use must outlive it.
+    /// Captures launches as a graph. The memory they use must outlive its last replay.
     pub fn capture(&mut self, calls: &[Call]) -> Result<Replay> {
-        self.cuda.check("beginning a capture", self.cuda.driver().capture_begin(self.compute))?;
+        self.cuda().check("beginning a capture", self.cuda().driver().capture_begin(self.compute))?;
         let issued = self.issue(calls);
-        let graph = self.cuda.check("ending a capture", self.cuda.driver().capture_end(self.compute));
-        let replay = graph.map(|graph| Replay { graph, cuda: self.cuda.clone() });
+        let graph = self.cuda().check("ending a capture", self.cuda().driver().capture_end(self.compute));
+        let replay = graph.map(|graph| Replay { graph, cuda: self.cuda().clone() });
         issued?;
         replay
     }
     /// Runs captured launches.
     pub fn replay(&mut self, replay: &Replay) -> Result<()> {
-        self.cuda.check("launching a graph", self.cuda.driver().graph_launch(replay.graph, self.compute))
+        self.cuda().check("launching a graph", self.cuda().driver().graph_launch(replay.graph, self.compute))
+    }
+}
+
+impl Held {
+    fn stream(&mut self) -> driver::Result<Stream> {
+        let stream = self.cuda.driver().stream_create()?;
+        self.streams.push(stream);
+        Ok(stream)
+    }
+    fn pinned(&mut self, upload: bool) -> driver::Result<u64> {
+        let address = self.cuda.driver().pinned_alloc(STAGING, upload)?;
+        self.pinned.push(address);
+        Ok(address)
+    }
+    fn event(&mut self) -> driver::Result<Event> {
+        let event = self.cuda.driver().event_create(false)?;
+        self.events.push(event);
+        Ok(event)
     }
 }
 
@@ -142,20 +172,20 @@ impl Drop for Replay {
     }
 }
 
-impl Drop for Lane {
+impl Drop for Held {
     fn drop(&mut self) {
         let driver = self.cuda.driver();
-        for stream in [self.copies, self.compute] {
-            let _ = driver.stream_synchronize(stream);
+        for stream in &self.streams {
+            let _ = driver.stream_synchronize(*stream);
         }
-        for address in self.buffers.into_iter().chain([self.back]) {
-            let _ = driver.pinned_free(address);
+        for address in &self.pinned {
+            let _ = driver.pinned_free(*address);
         }
-        for event in self.sent.into_iter().chain([self.computed]) {
-            let _ = driver.event_destroy(event);
+        for event in &self.events {
+            let _ = driver.event_destroy(*event);
         }
-        for stream in [self.copies, self.compute] {
-            let _ = driver.stream_destroy(stream);
+        for stream in &self.streams {
+            let _ = driver.stream_destroy(*stream);
         }
     }
 }

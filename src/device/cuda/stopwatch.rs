@@ -14,8 +14,11 @@ pub struct Stopwatch {
 impl Stopwatch {
     /// For up to `laps` laps.
     pub fn new(cuda: &Cuda, laps: usize) -> Result<Self> {
-        let events = (0..=laps).map(|_| cuda.driver().event_create(true)).collect();
-        Ok(Self { cuda: cuda.clone(), events: cuda.check("making events", events)? })
+        let mut made = Self { cuda: cuda.clone(), events: Vec::with_capacity(laps + 1) };
+        for _ in 0..=laps {
+            made.events.push(cuda.check("making events", cuda.driver().event_create(true))?);
+        }
+        Ok(made)
     }
     /// Seconds that the device takes for each of `laps`, done one after the other without a gap. There
     /// are no more laps than the stopwatch was made for.

@@ -6,6 +6,7 @@
 //! handed to them is [page-locked](Driver::pinned_alloc) and is left alone until the stream has passed
 //! the call.
 
+mod functions;
 #[cfg(feature = "ptxvm")]
 mod interpreter;
 mod nvidia;
@@ -21,7 +22,8 @@ pub struct Failure {
     pub call: &'static str,
     /// The code and what it means: `CUDA_ERROR_OUT_OF_MEMORY (out of memory)`.
     pub code: String,
-    /// The log of the compiler or the report of the interpreter; empty where there is none.
+    /// The log of the compiler or the report of the interpreter, of any number of lines; empty where
+    /// there is none.
     pub log: String,
 }
 
@@ -82,7 +84,7 @@ pub struct Shape {
 /// A driver with one device opened. Methods may be called from any thread.
 #[derive(Debug)]
 pub enum Driver {
-    Nvidia(Nvidia),
+    Nvidia(Box<Nvidia>),
     #[cfg(feature = "ptxvm")]
     Interpreter(Box<Interpreter>),
 }

@@ -1,94 +1,36 @@
-//! The real driver, through cudarc's bindings, loaded when it is opened.
+//! The real driver, loaded when it is opened.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUresult};
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute};
 
+use super::functions::{Code, Functions};
 use super::{Event, Failure, Function, FunctionProperties, Graph, Module, Properties, Result, Shape, Stream};
 
 /// The driver with one device opened: holds a reference to the device's primary context.
 #[derive(Debug)]
 pub struct Nvidia {
+    functions: Functions,
     device: i32,
     context: u64,
     pinned: Mutex<BTreeMap<u64, usize>>,
 }
 
-/// The functions used below. cudarc looks them up one by one when they are first called and panics
-/// where one is missing, so all are looked up before the first call.
-const SYMBOLS: [&str; 41] = [
-    "cuInit",
-    "cuDriverGetVersion",
-    "cuDeviceGetCount",
-    "cuDeviceGet",
-    "cuDeviceGetName",
-    "cuDeviceGetAttribute",
-    "cuDevicePrimaryCtxRetain",
-    "cuDevicePrimaryCtxRelease_v2",
-    "cuCtxSetCurrent",
-    "cuGetErrorName",
-    "cuGetErrorString",
-    "cuMemGetInfo_v2",
-    "cuMemAlloc_v2",
-    "cuMemFree_v2",
-    "cuMemHostAlloc",
-    "cuMemFreeHost",
-    "cuMemcpyHtoDAsync_v2",
-    "cuMemcpyDtoHAsync_v2",
-    "cuMemcpyDtoDAsync_v2",
-    "cuMemsetD8Async",
-    "cuModuleLoadDataEx",
-    "cuModuleUnload",
-    "cuModuleGetFunction",
-    "cuFuncGetAttribute",
-    "cuFuncSetAttribute",
-    "cuLaunchKernel",
-    "cuStreamCreate",
-    "cuStreamDestroy_v2",
-    "cuStreamSynchronize",
-    "cuStreamWaitEvent",
-    "cuEventCreate",
-    "cuEventDestroy_v2",
-    "cuEventRecord",
-    "cuEventSynchronize",
-    "cuEventElapsedTime",
-    "cuStreamBeginCapture_v2",
-    "cuStreamEndCapture",
-    "cuGraphInstantiateWithFlags",
-    "cuGraphDestroy",
-    "cuGraphLaunch",
-    "cuGraphExecDestroy",
-];
-
-/// What a code is called and means.
-fn describe(code: CUresult) -> String {
-    let text = |f: unsafe fn(CUresult, *mut *const c_char) -> CUresult| {
-        let mut text = ptr::null();
-        // SAFETY: the driver is loaded (a call has returned `code`); it points `text` at a static
-        // string or leaves it null.
-        unsafe {
-            let known = f(code, &mut text) == CUresult::CUDA_SUCCESS && !text.is_null();
-            known.then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
-        }
-    };
-    let name = text(sys::cuGetErrorName).unwrap_or_else(|| format!("code {}", code as u32));
-    text(sys::cuGetErrorString).map_or(name.clone(), |meaning| format!("{name} ({meaning})"))
-}
-
-fn check(call: &'static str, code: CUresult) -> Result<()> {
-    if code == CUresult::CUDA_SUCCESS {
+/// Fails where a function of the driver returned an error.
+fn check(functions: &Functions, call: &'static str, code: Code) -> Result<()> {
+    if code == 0 {
         return Ok(());
     }
-    Err(Failure { call, code: describe(code), log: String::new() })
+    Err(Failure { call, code: functions.describe(code), log: String::new() })
 }
 
 /// Calls a function of the driver; its name goes into the failure.
 macro_rules! call {
-    ($name:ident($($arg:expr),* $(,)?)) => {
-        check(stringify!($name), sys::$name($($arg),*))
+    ($functions:expr, $name:ident($($arg:expr),* $(,)?)) => {
+        check(&$functions, stringify!($name), ($functions.$name)($($arg),*))
     };
 }
 
@@ -101,40 +43,36 @@ impl Nvidia {
         if !unsafe { sys::is_culib_present() } {
             return Err(fail("dlopen", "no NVIDIA driver is installed (libcuda was not found)"));
         }
-        // SAFETY: the library is present, so `culib` does not panic; the symbols are only looked up.
-        let missing = SYMBOLS.iter().find(|name| unsafe {
-            let name = CString::new(**name).unwrap_or_default();
-            sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes_with_nul()).is_err()
-        });
-        if let Some(name) = missing {
+        // SAFETY: the library is present and has the driver's name.
+        let functions = unsafe { Functions::load() }.map_err(|name| {
             let code = format!("the NVIDIA driver is too old: it has no {name}; a driver of CUDA 11.4 or newer is needed");
-            return Err(fail("dlsym", &code));
-        }
+            fail("dlsym", &code)
+        })?;
         let (mut count, mut device, mut context) = (0, 0, ptr::null_mut());
         // SAFETY: out-pointers are to live locals of the types that the driver writes.
         unsafe {
-            call!(cuInit(0))?;
-            call!(cuDeviceGetCount(&mut count))?;
+            call!(functions, cuInit(0))?;
+            call!(functions, cuDeviceGetCount(&mut count))?;
             if ordinal >= count as usize {
                 let code = format!("device {ordinal} was asked for, the driver has {count}");
                 return Err(fail("cuDeviceGet", &code));
             }
-            call!(cuDeviceGet(&mut device, ordinal as i32))?;
-            call!(cuDevicePrimaryCtxRetain(&mut context, device))?;
+            call!(functions, cuDeviceGet(&mut device, ordinal as i32))?;
+            call!(functions, cuDevicePrimaryCtxRetain(&mut context, device))?;
         }
-        Ok(Self { device, context: context as u64, pinned: Mutex::default() })
+        Ok(Self { functions, device, context: context as u64, pinned: Mutex::default() })
     }
 
     /// Makes the context that of the calling thread, as every call below needs.
     fn bind(&self) -> Result<()> {
         // SAFETY: the context was retained by `open` and is released only in `drop`.
-        unsafe { call!(cuCtxSetCurrent(self.context as sys::CUcontext)) }
+        unsafe { call!(self.functions, cuCtxSetCurrent(self.context as sys::CUcontext)) }
     }
 
     fn attribute(&self, attribute: Attribute) -> Result<u32> {
         let mut value = 0;
         // SAFETY: `value` is a live i32.
-        unsafe { call!(cuDeviceGetAttribute(&mut value, attribute, self.device))? };
+        unsafe { call!(self.functions, cuDeviceGetAttribute(&mut value, attribute, self.device))? };
         Ok(value as u32)
     }
 
@@ -142,8 +80,8 @@ impl Nvidia {
         let (mut name, mut version) = ([0 as c_char; 256], 0);
         // SAFETY: the driver writes at most 256 bytes, ending in zero.
         let name = unsafe {
-            call!(cuDeviceGetName(name.as_mut_ptr(), 256, self.device))?;
-            call!(cuDriverGetVersion(&mut version))?;
+            call!(self.functions, cuDeviceGetName(name.as_mut_ptr(), 256, self.device))?;
+            call!(self.functions, cuDriverGetVersion(&mut version))?;
             CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned()
         };
         let capability = (
@@ -164,7 +102,7 @@ impl Nvidia {
         self.bind()?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: both are live.
-        unsafe { call!(cuMemGetInfo_v2(&mut free, &mut total))? };
+        unsafe { call!(self.functions, cuMemGetInfo_v2(&mut free, &mut total))? };
         Ok((free as u64, total as u64))
     }
 
@@ -172,14 +110,14 @@ impl Nvidia {
         self.bind()?;
         let mut address = 0;
         // SAFETY: `address` is live. The driver refuses a length of zero.
-        unsafe { call!(cuMemAlloc_v2(&mut address, bytes.max(1) as usize))? };
+        unsafe { call!(self.functions, cuMemAlloc_v2(&mut address, bytes.max(1) as usize))? };
         Ok(address)
     }
 
     pub fn free(&self, address: u64) -> Result<()> {
         self.bind()?;
         // SAFETY: the driver checks the address; it waits for work that uses it.
-        unsafe { call!(cuMemFree_v2(address)) }
+        unsafe { call!(self.functions, cuMemFree_v2(address)) }
     }
 
     pub fn pinned_alloc(&self, bytes: usize, upload: bool) -> Result<u64> {
@@ -188,7 +126,7 @@ impl Nvidia {
         // Write-combined memory is the faster to send and very slow to read.
         let flags = if upload { sys::CU_MEMHOSTALLOC_WRITECOMBINED } else { 0 };
         // SAFETY: `address` is live.
-        unsafe { call!(cuMemHostAlloc(&mut address, bytes.max(1), flags))? };
+        unsafe { call!(self.functions, cuMemHostAlloc(&mut address, bytes.max(1), flags))? };
         self.pinned().insert(address as u64, bytes);
         Ok(address as u64)
     }
@@ -197,7 +135,7 @@ impl Nvidia {
         self.bind()?;
         self.pinned().remove(&address);
         // SAFETY: the driver checks that the address is one it gave.
-        unsafe { call!(cuMemFreeHost(address as *mut c_void)) }
+        unsafe { call!(self.functions, cuMemFreeHost(address as *mut c_void)) }
     }
 
     pub fn pinned_write(&self, to: u64, bytes: &[u8]) -> Result<()> {
@@ -238,26 +176,26 @@ impl Nvidia {
         self.check_pinned(from, bytes)?;
         // SAFETY: the range is page-locked memory, which lives until the stream has passed (the contract
         // of the seam); device addresses are checked by the driver.
-        unsafe { call!(cuMemcpyHtoDAsync_v2(to, from as *const c_void, bytes, stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuMemcpyHtoDAsync_v2(to, from as *const c_void, bytes, stream.0 as sys::CUstream)) }
     }
 
     pub fn copy_to_host(&self, to: u64, from: u64, bytes: usize, stream: Stream) -> Result<()> {
         self.bind()?;
         self.check_pinned(to, bytes)?;
         // SAFETY: as for `copy_to_device`.
-        unsafe { call!(cuMemcpyDtoHAsync_v2(to as *mut c_void, from, bytes, stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuMemcpyDtoHAsync_v2(to as *mut c_void, from, bytes, stream.0 as sys::CUstream)) }
     }
 
     pub fn copy_on_device(&self, to: u64, from: u64, bytes: usize, stream: Stream) -> Result<()> {
         self.bind()?;
         // SAFETY: device addresses are checked by the driver.
-        unsafe { call!(cuMemcpyDtoDAsync_v2(to, from, bytes, stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuMemcpyDtoDAsync_v2(to, from, bytes, stream.0 as sys::CUstream)) }
     }
 
     pub fn fill(&self, to: u64, byte: u8, bytes: usize, stream: Stream) -> Result<()> {
         self.bind()?;
         // SAFETY: device addresses are checked by the driver.
-        unsafe { call!(cuMemsetD8Async(to, byte, bytes, stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuMemsetD8Async(to, byte, bytes, stream.0 as sys::CUstream)) }
     }
 
     pub fn module_load(&self, text: &str) -> Result<Module> {
@@ -270,17 +208,20 @@ impl Nvidia {
         let mut values = [log.as_mut_ptr().cast::<c_void>(), ptr::without_provenance_mut(log.len())];
         // SAFETY: `image` ends in zero and lives through the call, as do the log and both option arrays,
         // which are of the length given; an option's value is a pointer or, for the size, the number itself.
-        let code =
-            unsafe { sys::cuModuleLoadDataEx(&mut module, image.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()) };
-        let text = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
-        check("cuModuleLoadDataEx", code).map_err(|f| Failure { log: text.trim().into(), ..f })?;
+        let loaded = unsafe {
+            let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
+            call!(self.functions, cuModuleLoadDataEx(&mut module, image.as_ptr().cast(), 2, options, values))
+        };
+        // A log that fills the buffer may come without its zero.
+        let written = log.split(|byte| *byte == 0).next().unwrap_or_default();
+        loaded.map_err(|f| Failure { log: String::from_utf8_lossy(written).into_owned(), ..f })?;
         Ok(Module(module as u64))
     }
 
     pub fn module_unload(&self, module: Module) -> Result<()> {
         self.bind()?;
         // SAFETY: the handle came from `module_load`.
-        unsafe { call!(cuModuleUnload(module.0 as sys::CUmodule)) }
+        unsafe { call!(self.functions, cuModuleUnload(module.0 as sys::CUmodule)) }
     }
 
     pub fn function(&self, module: Module, name: &str) -> Result<Function> {
@@ -288,7 +229,7 @@ impl Nvidia {
         let name = CString::new(name).unwrap_or_default();
         let mut function = ptr::null_mut();
         // SAFETY: the handle came from `module_load`; the name ends in zero.
-        unsafe { call!(cuModuleGetFunction(&mut function, module.0 as sys::CUmodule, name.as_ptr()))? };
+        unsafe { call!(self.functions, cuModuleGetFunction(&mut function, module.0 as sys::CUmodule, name.as_ptr()))? };
         Ok(Function(function as u64))
     }
 
@@ -297,7 +238,7 @@ impl Nvidia {
         let get = |attribute: FunctionAttribute| {
             let mut value = 0;
             // SAFETY: the handle came from `function`; `value` is live.
-            unsafe { call!(cuFuncGetAttribute(&mut value, attribute, function.0 as sys::CUfunction))? };
+            unsafe { call!(self.functions, cuFuncGetAttribute(&mut value, attribute, function.0 as sys::CUfunction))? };
             Ok(value as u32)
         };
         Ok(FunctionProperties {
@@ -312,7 +253,7 @@ impl Nvidia {
         self.bind()?;
         let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the handle came from `function`; the driver checks the size.
-        unsafe { call!(cuFuncSetAttribute(function.0 as sys::CUfunction, attribute, bytes as i32)) }
+        unsafe { call!(self.functions, cuFuncSetAttribute(function.0 as sys::CUfunction, attribute, bytes as i32)) }
     }
 
     pub fn launch(&self, function: Function, shape: Shape, params: &[u8], stream: Stream) -> Result<()> {
@@ -323,21 +264,25 @@ impl Nvidia {
         let mut pointers = [block.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the kernel has one parameter of `params.size` bytes (tests compare every kernel's text
         // with its parameter block), which the driver copies before it returns; addresses inside it
-        // point into memory of the arena that owns the launch, and the kernels stay in their bounds.
+        // point into an arena that outlives the launch and into weights that its `Call` holds, and the
+        // kernels stay in their bounds.
         unsafe {
-            call!(cuLaunchKernel(
-                function.0 as sys::CUfunction,
-                x,
-                y,
-                z,
-                bx,
-                by,
-                bz,
-                shape.shared,
-                stream.0 as sys::CUstream,
-                pointers.as_mut_ptr(),
-                ptr::null_mut(),
-            ))
+            call!(
+                self.functions,
+                cuLaunchKernel(
+                    function.0 as sys::CUfunction,
+                    x,
+                    y,
+                    z,
+                    bx,
+                    by,
+                    bz,
+                    shape.shared,
+                    stream.0 as sys::CUstream,
+                    pointers.as_mut_ptr(),
+                    ptr::null_mut(),
+                )
+            )
         }
     }
 
@@ -345,26 +290,26 @@ impl Nvidia {
         self.bind()?;
         let mut stream = ptr::null_mut();
         // SAFETY: `stream` is live.
-        unsafe { call!(cuStreamCreate(&mut stream, sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32))? };
+        unsafe { call!(self.functions, cuStreamCreate(&mut stream, sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32))? };
         Ok(Stream(stream as u64))
     }
 
     pub fn stream_destroy(&self, stream: Stream) -> Result<()> {
         self.bind()?;
         // SAFETY: the handle came from `stream_create`.
-        unsafe { call!(cuStreamDestroy_v2(stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuStreamDestroy_v2(stream.0 as sys::CUstream)) }
     }
 
     pub fn stream_synchronize(&self, stream: Stream) -> Result<()> {
         self.bind()?;
         // SAFETY: the handle came from `stream_create`.
-        unsafe { call!(cuStreamSynchronize(stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuStreamSynchronize(stream.0 as sys::CUstream)) }
     }
 
     pub fn stream_wait(&self, stream: Stream, event: Event) -> Result<()> {
         self.bind()?;
         // SAFETY: both handles came from this driver.
-        unsafe { call!(cuStreamWaitEvent(stream.0 as sys::CUstream, event.0 as sys::CUevent, 0)) }
+        unsafe { call!(self.functions, cuStreamWaitEvent(stream.0 as sys::CUstream, event.0 as sys::CUevent, 0)) }
     }
 
     pub fn event_create(&self, timing: bool) -> Result<Event> {
@@ -372,33 +317,33 @@ impl Nvidia {
         let mut event = ptr::null_mut();
         let flags = if timing { 0 } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 };
         // SAFETY: `event` is live.
-        unsafe { call!(cuEventCreate(&mut event, flags))? };
+        unsafe { call!(self.functions, cuEventCreate(&mut event, flags))? };
         Ok(Event(event as u64))
     }
 
     pub fn event_destroy(&self, event: Event) -> Result<()> {
         self.bind()?;
         // SAFETY: the handle came from `event_create`.
-        unsafe { call!(cuEventDestroy_v2(event.0 as sys::CUevent)) }
+        unsafe { call!(self.functions, cuEventDestroy_v2(event.0 as sys::CUevent)) }
     }
 
     pub fn event_record(&self, event: Event, stream: Stream) -> Result<()> {
         self.bind()?;
         // SAFETY: both handles came from this driver.
-        unsafe { call!(cuEventRecord(event.0 as sys::CUevent, stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuEventRecord(event.0 as sys::CUevent, stream.0 as sys::CUstream)) }
     }
 
     pub fn event_synchronize(&self, event: Event) -> Result<()> {
         self.bind()?;
         // SAFETY: the handle came from `event_create`.
-        unsafe { call!(cuEventSynchronize(event.0 as sys::CUevent)) }
+        unsafe { call!(self.functions, cuEventSynchronize(event.0 as sys::CUevent)) }
     }
 
     pub fn event_elapsed(&self, from: Event, to: Event) -> Result<f32> {
         self.bind()?;
         let mut milliseconds = 0.0;
         // SAFETY: both handles came from `event_create`.
-        unsafe { call!(cuEventElapsedTime(&mut milliseconds, from.0 as sys::CUevent, to.0 as sys::CUevent))? };
+        unsafe { call!(self.functions, cuEventElapsedTime(&mut milliseconds, from.0 as sys::CUevent, to.0 as sys::CUevent))? };
         Ok(milliseconds)
     }
 
@@ -407,7 +352,7 @@ impl Nvidia {
         // Relaxed: other threads may allocate and synchronise on streams of their own meanwhile.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the handle came from `stream_create`.
-        unsafe { call!(cuStreamBeginCapture_v2(stream.0 as sys::CUstream, mode)) }
+        unsafe { call!(self.functions, cuStreamBeginCapture_v2(stream.0 as sys::CUstream, mode)) }
     }
 
     pub fn capture_end(&self, stream: Stream) -> Result<Graph> {
@@ -415,9 +360,9 @@ impl Nvidia {
         let (mut graph, mut executable) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: the stream is capturing; the template graph is destroyed once it is instantiated.
         unsafe {
-            call!(cuStreamEndCapture(stream.0 as sys::CUstream, &mut graph))?;
-            let made = call!(cuGraphInstantiateWithFlags(&mut executable, graph, 0));
-            call!(cuGraphDestroy(graph))?;
+            call!(self.functions, cuStreamEndCapture(stream.0 as sys::CUstream, &mut graph))?;
+            let made = call!(self.functions, cuGraphInstantiateWithFlags(&mut executable, graph, 0));
+            call!(self.functions, cuGraphDestroy(graph))?;
             made?;
         }
         Ok(Graph(executable as u64))
@@ -426,38 +371,26 @@ impl Nvidia {
     pub fn graph_launch(&self, graph: Graph, stream: Stream) -> Result<()> {
         self.bind()?;
         // SAFETY: the handle came from `capture_end`.
-        unsafe { call!(cuGraphLaunch(graph.0 as sys::CUgraphExec, stream.0 as sys::CUstream)) }
+        unsafe { call!(self.functions, cuGraphLaunch(graph.0 as sys::CUgraphExec, stream.0 as sys::CUstream)) }
     }
 
     pub fn graph_destroy(&self, graph: Graph) -> Result<()> {
         self.bind()?;
         // SAFETY: the handle came from `capture_end`.
-        unsafe { call!(cuGraphExecDestroy(graph.0 as sys::CUgraphExec)) }
+        unsafe { call!(self.functions, cuGraphExecDestroy(graph.0 as sys::CUgraphExec)) }
     }
 }
 
 impl Drop for Nvidia {
     fn drop(&mut self) {
         // SAFETY: retained once in `open`. A failure here has nobody left to hear it.
-        let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+        let _ = unsafe { (self.functions.cuDevicePrimaryCtxRelease_v2)(self.device) };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_function_called_is_looked_up_first() {
-        let text = include_str!("nvidia.rs").split("#[cfg(test)]").next().unwrap();
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        for (at, _) in text.match_indices("cu").filter(|(at, _)| !text[..*at].ends_with(is_name)) {
-            let name: String = text[at..].chars().take_while(|c| is_name(*c)).collect();
-            if name[2..].starts_with(|c: char| c.is_ascii_uppercase()) {
-                assert!(SYMBOLS.contains(&name.as_str()), "{name}");
-            }
-        }
-    }
 
     #[test]
     fn a_machine_without_a_driver_is_told_so() {

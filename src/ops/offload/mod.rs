@@ -6,6 +6,7 @@ mod wgpu;
 
 pub use cuda::{cuda_bytes, cuda_calls};
 
+use crate::device::cuda::Lane;
 use crate::device::{Arena, Buffer, Device, IntBuffer, Program, Real, View};
 use crate::error::Result;
 
@@ -24,21 +25,22 @@ pub(super) struct Bound<C> {
 /// A program bound to a device beside its arena on the host.
 #[derive(Debug)]
 pub struct Mirror {
+    // Dropped first, which waits for the graphs of the steps that still run.
+    gpu: Gpu,
     steps: Vec<Step>,
     sides: Sides,
-    gpu: Gpu,
 }
 
 /// The device's side of an arena.
 #[derive(Debug)]
 enum Gpu {
-    Cuda(cuda::Side),
+    Cuda(Box<cuda::Side>),
     Wgpu(wgpu::Side),
 }
 
 #[derive(Debug)]
 enum Step {
-    Host(Launch),
+    Host(Box<Launch>),
     Device(Segment),
     Repeat { count: usize, index: IntBuffer, steps: Vec<Step> },
 }
@@ -58,7 +60,7 @@ enum Work {
     Cuda(cuda::Batch),
     Wgpu(wgpu::Batch),
     /// A Gram matrix that the host folds: its results are newest on the host.
-    WgpuGram(wgpu::Gram),
+    WgpuGram(Box<wgpu::Gram>),
 }
 
 /// Where the newest content of each buffer is, by slot; on both sides where neither flag is set.
@@ -69,17 +71,17 @@ struct Sides {
 }
 
 impl Mirror {
-    /// Binds `program` to `device` and notes which operations run where. `None` on the CPU.
+    /// Binds `program` to `device`. `None` on the CPU.
     pub fn new(device: &Device, program: &Program<Launch>) -> Result<Option<Self>> {
-        let (mut gpu, placement) = match device {
+        let mut gpu = match device {
             Device::Cpu(_) => return Ok(None),
-            Device::Cuda { cuda, placement, .. } => (Gpu::Cuda(cuda::Side::new(cuda, program)?), placement),
-            Device::Wgpu { wgpu, placement, .. } => (Gpu::Wgpu(wgpu::Side::new(wgpu, program)?), placement),
+            Device::Cuda { cuda, .. } => Gpu::Cuda(Box::new(cuda::Side::new(cuda, program)?)),
+            Device::Wgpu { wgpu, .. } => Gpu::Wgpu(wgpu::Side::new(wgpu, program)?),
         };
-        let steps = gpu.bind(&program.launches, &mut |l, on_device| placement.note(l.name(), on_device))?;
+        let steps = gpu.bind(&program.launches)?;
         let slots = program.layout.lens().len();
         let sides = Sides { host_newer: vec![true; slots], device_newer: vec![false; slots] };
-        Ok(Some(Self { steps, sides, gpu }))
+        Ok(Some(Self { gpu, steps, sides }))
     }
     /// Runs the program: as [`super::run_cpu`], with the operations that the device has kernels for
     /// done there. Afterwards the host's arena holds every result.
@@ -87,10 +89,19 @@ impl Mirror {
         for b in &program.zeroed {
             host.real_mut(*b).fill(T::ZERO);
         }
-        let Self { steps, sides, gpu } = self;
+        let Self { gpu, steps, sides } = self;
         run_steps(steps, sides, gpu, host)?;
         sides.bring_home(gpu, host)
     }
+}
+
+/// Notes which operations of `program` run on the device and which on the host.
+pub fn note(device: &Device, program: &Program<Launch>) {
+    each_launch(&program.launches, &mut |l| match device {
+        Device::Cpu(_) => {}
+        Device::Cuda { cuda, placement, .. } => placement.note(l.name(), cuda::has_kernel(l, cuda, program)),
+        Device::Wgpu { placement, .. } => placement.note(l.name(), wgpu::has_kernel(l, program)),
+    });
 }
 
 /// Bytes of its own memory that a device takes for one arena of `program`.
@@ -99,6 +110,23 @@ pub fn device_bytes(device: &Device, program: &Program<Launch>) -> u64 {
         Device::Cpu(_) => 0,
         Device::Cuda { cuda, .. } => cuda_bytes(cuda, program),
         Device::Wgpu { .. } => wgpu::bytes(program),
+    }
+}
+
+/// Bytes of its own memory that a device takes, however many arenas there are, for the weights of
+/// `program` that it does not hold yet. Not told on wgpu.
+pub fn weight_bytes(device: &Device, program: &Program<Launch>) -> u64 {
+    match device {
+        Device::Cpu(_) | Device::Wgpu { .. } => 0,
+        Device::Cuda { cuda, .. } => cuda::missing_weights(cuda, program),
+    }
+}
+
+/// Bytes of host memory that a device takes beside each arena.
+pub fn staging_bytes(device: &Device) -> u64 {
+    match device {
+        Device::Cpu(_) | Device::Wgpu { .. } => 0,
+        Device::Cuda { .. } => Lane::HOST_BYTES,
     }
 }
 
@@ -112,18 +140,17 @@ fn each_launch(launches: &[Launch], f: &mut impl FnMut(&Launch)) {
 }
 
 impl Gpu {
-    fn bind(&mut self, launches: &[Launch], note: &mut impl FnMut(&Launch, bool)) -> Result<Vec<Step>> {
+    fn bind(&mut self, launches: &[Launch]) -> Result<Vec<Step>> {
         let mut steps: Vec<Step> = Vec::new();
         for l in launches {
             if let Launch::Repeat { count, index, launches } = l {
-                steps.push(Step::Repeat { count: *count, index: *index, steps: self.bind(launches, note)? });
+                steps.push(Step::Repeat { count: *count, index: *index, steps: self.bind(launches)? });
                 continue;
             }
             let segment = match self {
                 Gpu::Cuda(side) => side.bind(l)?,
                 Gpu::Wgpu(side) => side.bind(l)?,
             };
-            note(l, segment.is_some());
             match (steps.last_mut(), segment) {
                 (Some(Step::Device(before)), Some(segment)) => {
                     if let Some(apart) = before.join(segment) {
@@ -131,7 +158,7 @@ impl Gpu {
                     }
                 }
                 (_, Some(segment)) => steps.push(Step::Device(segment)),
-                (_, None) => steps.push(Step::Host(l.clone())),
+                (_, None) => steps.push(Step::Host(Box::new(l.clone()))),
             }
         }
         Ok(steps)
@@ -164,10 +191,13 @@ impl Segment {
     }
     /// Takes what `later` does behind its own work; gives it back where the two cannot be one.
     fn join(&mut self, mut later: Self) -> Option<Self> {
-        match (&mut self.work, &mut later.work) {
+        let joined = match (&mut self.work, &mut later.work) {
             (Work::Cuda(a), Work::Cuda(b)) => a.append(b),
             (Work::Wgpu(a), Work::Wgpu(b)) => a.append(b),
-            _ => return Some(later),
+            _ => false,
+        };
+        if !joined {
+            return Some(later);
         }
         let new = later.needs.iter().filter(|b| !self.writes.contains(b) && !self.needs.contains(b));
         let new: Vec<Buffer> = new.copied().collect();
@@ -178,8 +208,9 @@ impl Segment {
     fn run<T: Real>(&mut self, sides: &mut Sides, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
         sides.note_host(host);
         for b in &self.needs {
-            if std::mem::take(&mut sides.host_newer[b.slot()]) {
+            if sides.host_newer[b.slot()] {
                 gpu.upload(b.slot(), bytemuck::cast_slice(host.real(*b)))?;
+                sides.host_newer[b.slot()] = false;
             }
         }
         match (&mut self.work, gpu) {
@@ -229,8 +260,9 @@ impl Sides {
     fn bring_home<T: Real>(&mut self, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
         self.note_host(host);
         for (slot, newer) in self.device_newer.iter_mut().enumerate() {
-            if std::mem::take(newer) {
+            if *newer {
                 gpu.download(slot, bytemuck::cast_slice_mut(&mut host.slots()[slot]))?;
+                *newer = false;
             }
         }
         Ok(())

@@ -25,8 +25,9 @@ pub(super) struct Side {
 pub(super) struct Batch(Vec<Recorded>);
 
 impl Batch {
-    pub fn append(&mut self, later: &mut Self) {
+    pub fn append(&mut self, later: &mut Self) -> bool {
         self.0.append(&mut later.0);
+        true
     }
 }
 
@@ -59,7 +60,13 @@ fn used(program: &Program<Launch>) -> Vec<bool> {
 /// Bytes of the buffers that kernels of `program` touch.
 pub(super) fn bytes(program: &Program<Launch>) -> u64 {
     let lens = program.layout.lens().iter().zip(used(program));
-    lens.filter(|(_, used)| *used).map(|(len, _)| (len * program.dtype.bytes()) as u64).sum()
+    let bytes = lens.filter(|(_, used)| *used).map(|(len, _)| (*len as u64).saturating_mul(program.dtype.bytes() as u64));
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// Whether there is a kernel for a launch of `program`.
+pub(super) fn has_kernel(l: &Launch, program: &Program<Launch>) -> bool {
+    footprint(l, program.dtype).is_some()
 }
 
 impl Side {
@@ -86,7 +93,7 @@ impl Side {
                 let pending = gram_wgpu::gram(&self.device, self.view(&a.x))?;
                 let gram = Gram { args: a.clone(), pending };
                 let bound = Bound { calls: vec![gram], reads: vec![a.x], writes: vec![], zeroed: vec![] };
-                Some(Segment::new(bound, |mut grams| Work::WgpuGram(grams.remove(0))))
+                Some(Segment::new(bound, |mut grams| Work::WgpuGram(Box::new(grams.remove(0)))))
             }
             _ => None,
         })

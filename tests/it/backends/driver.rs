@@ -1,5 +1,6 @@
 //! What the binary makes of the NVIDIA driver's answers, held against a library that plays the driver:
-//! absent devices, old drivers, refused kernels, memory that runs out, a device that is lost.
+//! absent devices, old drivers, refused kernels, memory that runs out, a device that is lost. After each
+//! everything that the driver made has been given back: the library says on stderr what has not.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,7 +53,13 @@ fn every_fault_of_the_driver_is_one_sentence() {
         ("turing", &["Fake GPU of compute capability 7.5", "expected compute capability 8.0"]),
         ("full", &["memory: the plan needs", "at most 4096 bytes"]),
         ("no memory", &["device Fake GPU: allocating", "bytes are free", "CUDA_ERROR_OUT_OF_MEMORY (as the driver puts it)"]),
-        ("refuses", &["kernel ", "_sm80@", "CUDA_ERROR_INVALID_PTX", "line 7; error : Unknown symbol 'frobnicate'"]),
+        ("newer", &["device Fake GPU: allocating", "cuMemAlloc_v2: code 917"]),
+        ("few streams", &["device Fake GPU: making streams and staging memory", "cuStreamCreate: CUDA_ERROR_OUT_OF_MEMORY"]),
+        ("few events", &["device Fake GPU: making streams and staging memory", "cuEventCreate: CUDA_ERROR_OUT_OF_MEMORY"]),
+        ("little staging", &["device Fake GPU: making streams and staging memory", "cuMemHostAlloc: CUDA_ERROR_OUT_OF_MEMORY"]),
+        ("refuses", &["kernel ", "_sm80@", "CUDA_ERROR_INVALID_PTX", "line 7; error : Unknown symbol 'frobnicate'; ptxas fatal"]),
+        ("refuses at length", &["CUDA_ERROR_INVALID_PTX", "line 7; error : Unknown symbol 'frobnicate'; ptxas", " more lines"]),
+        ("no entry", &["kernel ", "_sm80@"]),
         ("lost", &["device Fake GPU: ", "CUDA_ERROR_ILLEGAL_ADDRESS"]),
     ] {
         let sentence = sentence(&library, fault);
@@ -86,5 +93,5 @@ fn a_device_that_does_nothing_is_driven_to_the_end() {
     let outcome = run(&library, "", &["devices", "--json"]);
     assert!(outcome.status == Some(0) && outcome.stdout.contains("Fake GPU, compute capability 9.0, CUDA 12.4"), "{outcome:?}");
     let outcome = run(&library, "", &["eval", "demo:modadd", "--backend", "cuda", "--dtype", "f32", "--quiet"]);
-    assert!(outcome.status == Some(0) && outcome.stdout.contains(" 4.7362"), "{outcome:?}");
+    assert!(outcome.status == Some(0) && outcome.stdout.contains(" 4.7362") && outcome.stderr.is_empty(), "{outcome:?}");
 }

@@ -9,7 +9,7 @@ use super::{Backend, adapter, on_every_backend};
 use crate::command::{manifest, read_graph, run};
 
 /// The flags that choose a backend.
-fn flags(backend: Backend) -> Vec<String> {
+pub fn flags(backend: Backend) -> Vec<String> {
     let flags = match backend {
         Backend::Cpu => "--backend cpu".into(),
         Backend::Interpreter => "--backend cuda --driver interpreter".into(),

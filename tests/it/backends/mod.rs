@@ -3,10 +3,12 @@
 //! skipped; with `MECHGRAPH_CUDA=1` a missing NVIDIA GPU is a failure instead, and with
 //! `MECHGRAPH_ADAPTER=NAME` the tests of wgpu run on that adapter, whose absence is a failure too.
 
+mod commands;
 mod driver;
 mod gram;
 mod lib;
 mod linear;
+mod offload;
 mod seam;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, Placement, Program, Real, Request, View};

@@ -1,8 +1,8 @@
 //! What the CUDA backend promises above its driver: order, errors, captured graphs, memory.
 
-use mechgraph::device::Cuda;
 use mechgraph::device::cuda::{Call, Lane};
 use mechgraph::device::driver::Shape;
+use mechgraph::device::{Cuda, DType, Tensor};
 use mechgraph::kernel::params::Params;
 use mechgraph::kernel::{Configuration, Constants, Kernel, Language};
 use ptxvm::{Completion, Options};
@@ -121,6 +121,22 @@ fn a_captured_batch_runs_again_each_time_it_is_replayed() {
     }
     // (x, y): (2, 0) (4, 2) (10, 6) (26, 16)
     assert_eq!(read(&mut lane, y, 100), [16.0; 100]);
+}
+
+#[test]
+fn a_weight_leaves_the_device_after_its_last_handle() {
+    let cuda = open(Completion::Late);
+    let mut lane = Lane::new(&cuda).unwrap();
+    let weight = |value: f64| Tensor::row(DType::F32, vec![value; 1 << 16]);
+    let kept = weight(7.0);
+    let address = cuda.tensor(&kept, &mut lane).unwrap();
+    let free = cuda.free_memory().unwrap();
+    for i in 0..10 {
+        cuda.tensor(&weight(f64::from(i)), &mut lane).unwrap();
+        assert_eq!(cuda.free_memory().unwrap(), free - kept.bytes(), "one of those that come and go at a time");
+    }
+    assert_eq!(cuda.tensor(&kept.clone(), &mut lane).unwrap(), address);
+    assert_eq!(read(&mut lane, address, 3), [7.0; 3]);
 }
 
 #[test]
