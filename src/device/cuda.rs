@@ -75,7 +75,7 @@ impl Cuda {
                     found: f.code,
                     expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
                 })?;
-                Self::over(Driver::Nvidia(nvidia))
+                Self::over(Driver::Nvidia(Box::new(nvidia)))
             }
             #[cfg(feature = "ptxvm")]
             DriverChoice::Interpreter => Self::interpreter(ptxvm::Options::default()),

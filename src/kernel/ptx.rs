@@ -42,6 +42,7 @@ fragments! {
     "gram_next",
     "lanes_4x8",
     "linear_add",
+    "linear_at",
     "linear_bias",
     "linear_copy",
     "linear_place",

@@ -80,7 +80,7 @@ impl Args {
             && self.bias.as_ref().is_none_or(|b| (b.rows, b.cols) == (1, d_out))
             && self.pre.is_none_or(|p| (p.rows * if self.tangent { TANGENT_ROWS } else { 1 }, p.cols) == (self.y.rows, d_out))
             && !(self.accumulate && (self.act.is_some() || self.pre.is_some() || self.tangent))
-            && !(self.tangent && !self.x.rows.is_multiple_of(TANGENT_ROWS))
+            && (!self.tangent || self.x.rows.is_multiple_of(TANGENT_ROWS))
             && self.act.is_none_or(Activation::is_elementwise);
         if ok {
             return Ok(());

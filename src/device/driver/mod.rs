@@ -84,7 +84,7 @@ pub struct Shape {
 /// A driver with one device opened. Methods may be called from any thread.
 #[derive(Debug)]
 pub enum Driver {
-    Nvidia(Nvidia),
+    Nvidia(Box<Nvidia>),
     #[cfg(feature = "ptxvm")]
     Interpreter(Box<Interpreter>),
 }

@@ -34,13 +34,13 @@ pub struct Mirror {
 /// The device's side of an arena.
 #[derive(Debug)]
 enum Gpu {
-    Cuda(cuda::Side),
+    Cuda(Box<cuda::Side>),
     Wgpu(wgpu::Side),
 }
 
 #[derive(Debug)]
 enum Step {
-    Host(Launch),
+    Host(Box<Launch>),
     Device(Segment),
     Repeat { count: usize, index: IntBuffer, steps: Vec<Step> },
 }
@@ -60,7 +60,7 @@ enum Work {
     Cuda(cuda::Batch),
     Wgpu(wgpu::Batch),
     /// A Gram matrix that the host folds: its results are newest on the host.
-    WgpuGram(wgpu::Gram),
+    WgpuGram(Box<wgpu::Gram>),
 }
 
 /// Where the newest content of each buffer is, by slot; on both sides where neither flag is set.
@@ -75,7 +75,7 @@ impl Mirror {
     pub fn new(device: &Device, program: &Program<Launch>) -> Result<Option<Self>> {
         let mut gpu = match device {
             Device::Cpu(_) => return Ok(None),
-            Device::Cuda { cuda, .. } => Gpu::Cuda(cuda::Side::new(cuda, program)?),
+            Device::Cuda { cuda, .. } => Gpu::Cuda(Box::new(cuda::Side::new(cuda, program)?)),
             Device::Wgpu { wgpu, .. } => Gpu::Wgpu(wgpu::Side::new(wgpu, program)?),
         };
         let steps = gpu.bind(&program.launches)?;
@@ -158,7 +158,7 @@ impl Gpu {
                     }
                 }
                 (_, Some(segment)) => steps.push(Step::Device(segment)),
-                (_, None) => steps.push(Step::Host(l.clone())),
+                (_, None) => steps.push(Step::Host(Box::new(l.clone()))),
             }
         }
         Ok(steps)

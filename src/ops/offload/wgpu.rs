@@ -93,7 +93,7 @@ impl Side {
                 let pending = gram_wgpu::gram(&self.device, self.view(&a.x))?;
                 let gram = Gram { args: a.clone(), pending };
                 let bound = Bound { calls: vec![gram], reads: vec![a.x], writes: vec![], zeroed: vec![] };
-                Some(Segment::new(bound, |mut grams| Work::WgpuGram(grams.remove(0))))
+                Some(Segment::new(bound, |mut grams| Work::WgpuGram(Box::new(grams.remove(0)))))
             }
             _ => None,
         })

@@ -76,9 +76,10 @@ const LINEAR: &[Bug] = &[
     ("the ring does not wrap", Every, "setp.eq.u32     %wrap, %fill, 36864;", "setp.eq.u32 %wrap, %fill, 46080;"),
     ("a row of W is read twice", First, "[%w_at+256]", "[%w_at+0]"),
     ("a weight of another column", First, "%xs0, %ws1,", "%xs0, %ws2,"),
-    ("one row behind y is written", Every, "setp.gt.s32     %row_within, %rows_left,", "setp.ge.s32 %row_within, %rows_left,"),
+    ("one row behind y is written", Every, "setp.le.s32     %within, %rows_left,", "setp.lt.s32 %within, %rows_left,"),
+    ("one column beside y is written", Every, "setp.gt.s32     %within, %columns_left,", "setp.ge.s32 %within, %columns_left,"),
     (
-        "one column beside y is written",
+        "the bias is read behind its end",
         Every,
         "setp.gt.and.s32 %within, %columns_left,",
         "setp.ge.and.s32 %within, %columns_left,",
