@@ -326,7 +326,7 @@ mod tests {
             let get = |name| c.constants.get_int(name).unwrap() as u32;
             let (at_once, depth) = (c.threads * get("VECTOR"), get("DEPTH"));
             // Along k a pass takes whole groups of eight rows; across k whole rows.
-            let along = |rows: u32| at_once % (8 * depth) == 0 && rows * depth % at_once == 0;
+            let along = |rows: u32| at_once % (8 * depth) == 0 && (rows * depth).is_multiple_of(at_once);
             assert!(along(get("TILE_ROWS")), "{}", c.name);
             let columns = get("TILE_COLUMNS");
             if c.constants.get_word("W_COPY") == Some("along") {
