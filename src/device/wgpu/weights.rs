@@ -1,4 +1,4 @@
-//! Weights on a device: uploaded when they are first asked for, and kept.
+//! Weights on a device: uploaded when they are first asked for, and kept as long as the host has them.
 
 use std::sync::PoisonError;
 
@@ -15,9 +15,32 @@ impl Wgpu {
         if let Some((_, buffer)) = tensors.get(&key) {
             return Ok(buffer.clone());
         }
+        // What the host has let go nobody can ask for again; launches recorded with it hold its buffer.
+        tensors.retain(|_, (kept, _)| kept.is_shared());
         let buffer = self.buffer_of(data)?;
         // The tensor is kept, so that no other can take its address.
         tensors.insert(key, (tensor.clone(), buffer.clone()));
         Ok(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DType;
+
+    #[test]
+    fn a_weight_is_kept_as_long_as_the_host_has_it() {
+        let Ok(device) = Wgpu::open(Some("llvmpipe")) else {
+            println!("skipped: wgpu llvmpipe is absent");
+            return;
+        };
+        let kept = Tensor::row(DType::F32, vec![7.0; 64]);
+        device.tensor(&kept).unwrap();
+        for i in 0..10 {
+            device.tensor(&Tensor::row(DType::F32, vec![f64::from(i); 64])).unwrap();
+            let held = device.tensors.lock().unwrap();
+            assert!(held.len() == 2 && held.contains_key(&(kept.raw().as_ptr() as usize)), "one of those that come and go");
+        }
     }
 }
