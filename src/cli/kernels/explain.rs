@@ -30,7 +30,7 @@ pub struct ShapeFlags {
     /// f32 or f64
     #[arg(long, value_name = "TYPE", default_value = "f32", hide_possible_values = true)]
     pub dtype: Precision,
-    /// What linear does with its sums: add, store-ACT or tangent-ACT [default: store-identity]
+    /// add, store-ACT or tangent-ACT behind linear [default: store-identity]
     #[arg(long, value_name = "NAME")]
     pub epilogue: Option<String>,
     /// W of linear is [D, K] and used transposed
