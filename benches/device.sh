@@ -49,7 +49,11 @@ trap 'rm -rf "$work"' EXIT
 export MECHGRAPH_ADAPTER=${MECHGRAPH_ADAPTER:-NVIDIA}
 # Times of compiling are those of a first run.
 export CUDA_CACHE_DISABLE=1
-mechgraph=$folder/mechgraph
+# Vulkan's loader complains of its absence.
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-$work}
+gunzip -c "$folder/mechgraph.gz" >"$work/mechgraph" && gunzip -c "$folder/unit.gz" >"$work/unit" &&
+    gunzip -c "$folder/it.gz" >"$work/it" && chmod +x "$work/mechgraph" "$work/unit" "$work/it" || exit 2
+mechgraph=$work/mechgraph
 log=$out/log.txt
 summary=$out/summary.txt
 : >"$log"
@@ -59,7 +63,7 @@ failed=0
 # Test binaries look for the checkout and the binary where they were built.
 { read -r checkout && read -r binary; } <"$folder/paths" || exit 2
 [ -e "$checkout" ] || { mkdir -p "$(dirname "$checkout")" && ln -s "$repo" "$checkout"; }
-[ -e "$binary" ] || { mkdir -p "$(dirname "$binary")" && ln -s "$mechgraph" "$binary"; }
+[ -e "$binary" ] || { mkdir -p "$(dirname "$binary")" && cp "$mechgraph" "$binary"; }
 
 for deb in "$folder"/gl/*.deb "$repo"/.gl/*.deb; do
     [ -e "$deb" ] && dpkg -x "$deb" / && loaders=1
@@ -84,7 +88,9 @@ part() {
     if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
         why="$limit s were not enough for $(basename "$1")"
     else
-        why=$(grep -m1 -E '^error: |^backend |panicked at|failed to run command|Error: |ERROR SUMMARY' "$work/part" | cut -c1-120)
+        why=$(grep -m1 -E '^error: |no NVIDIA driver' "$work/part" ||
+            grep -m1 -E 'panicked at|failed to run command|Error: |ERROR SUMMARY' "$work/part")
+        why=${why:0:120}
         why=${why:-$(basename "$1") ended with status $status}
     fi
     note=${note:-$why}
@@ -108,12 +114,12 @@ devices() {
 }
 
 tests_cuda() {
-    MECHGRAPH_CUDA=1 part 240 "$folder/it" cuda_nvidia --show-output
+    MECHGRAPH_CUDA=1 part 240 "$work/it" cuda_nvidia --show-output
     shown '^test result|^skipped'
 }
 
 tests_unit() {
-    part 240 "$folder/unit"
+    part 240 "$work/unit"
     shown '^test result'
 }
 
@@ -135,7 +141,7 @@ bench() {
 }
 
 tests_wgpu() {
-    part 240 "$folder/it" wgpu_llvmpipe wgpu::activations wgpu::gram wgpu::linear --show-output
+    part 240 "$work/it" wgpu_llvmpipe wgpu::activations wgpu::gram wgpu::linear --show-output
     shown '^test result|^skipped'
 }
 

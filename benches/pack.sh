@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gathers what benches/device.sh needs on a machine with a GPU but without Rust: the stripped binary
-# and test binaries, in the ignored folder device/. Prints its size; fails above 64 MiB together with
+# Gathers what benches/device.sh needs on a machine with a GPU but without Rust: the binary and the test
+# binaries, stripped and compressed, in the ignored folder device/. Prints its size; fails above 64 MiB together with
 # the working tree, the most that a small transfer should hold.
 #
 #   benches/pack.sh [PROFILE]       PROFILE: release (default) or dev
@@ -24,6 +24,7 @@ cp "$binary" device/mechgraph
 cp "$(executable lib mechgraph)" device/unit
 cp "$(executable test it)" device/it
 strip device/mechgraph device/unit device/it
+gzip --best device/mechgraph device/unit device/it
 rm device/artefacts
 # Test binaries look for the checkout and the binary where they were built.
 printf '%s\n%s\n' "$PWD" "$binary" >device/paths

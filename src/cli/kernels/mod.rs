@@ -22,11 +22,11 @@ pub struct Args {
     /// Say which configurations of an operation could run, and which does
     #[arg(long, value_name = "OP")]
     pub explain: Option<String>,
-    #[command(flatten)]
-    pub shape: explain::ShapeFlags,
     /// Print JSON
     #[arg(long, conflicts_with = "dump")]
     pub json: bool,
+    #[command(flatten)]
+    pub shape: explain::ShapeFlags,
 }
 
 /// A line of `--list`.
