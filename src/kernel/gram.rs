@@ -182,12 +182,10 @@ pub fn centre(dtype: DType, cols: u32) -> Launch {
     Launch { kernel, configuration, grid: [cols.div_ceil(32), 1, 1] }
 }
 
-const SM80: Language = Language::Ptx { least: (8, 0) };
-
 pub(super) static CENTRE_F64: Kernel = Kernel {
     name: "centre_f64_sm80",
     operation: "gram",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/centre_f64_sm80.ptx"),
     params: CentreParams::FIELDS,
     configurations: || centre_configurations(DType::F64),
@@ -195,7 +193,7 @@ pub(super) static CENTRE_F64: Kernel = Kernel {
 pub(super) static CENTRE_F32: Kernel = Kernel {
     name: "centre_f32_sm80",
     operation: "gram",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/centre_f32_sm80.ptx"),
     params: CentreParams::FIELDS,
     configurations: || centre_configurations(DType::F32),
@@ -203,7 +201,7 @@ pub(super) static CENTRE_F32: Kernel = Kernel {
 pub(super) static GRAM_F64: Kernel = Kernel {
     name: "gram_f64_sm80",
     operation: "gram",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/gram_f64_sm80.ptx"),
     params: GramParams::FIELDS,
     configurations: || configurations(DType::F64),
@@ -211,7 +209,7 @@ pub(super) static GRAM_F64: Kernel = Kernel {
 pub(super) static GRAM_F32: Kernel = Kernel {
     name: "gram_f32_sm80",
     operation: "gram",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/gram_f32_sm80.ptx"),
     params: GramParams::FIELDS,
     configurations: || configurations(DType::F32),
@@ -219,7 +217,7 @@ pub(super) static GRAM_F32: Kernel = Kernel {
 pub(super) static FOLD: Kernel = Kernel {
     name: "gram_fold_sm80",
     operation: "gram",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/gram_fold_sm80.ptx"),
     params: FoldParams::FIELDS,
     configurations: fold_configurations,

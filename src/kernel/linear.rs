@@ -166,7 +166,7 @@ const MOST: u32 = (1 << 31) - (1 << 16);
 pub(super) static LINEAR: Kernel = Kernel {
     name: "linear_f32_sm80",
     operation: "linear",
-    language: Language::Ptx { least: (8, 0) },
+    language: Language::SM80,
     source: include_str!("../../kernels/linear_f32_sm80.ptx"),
     params: LinearParams::FIELDS,
     configurations,

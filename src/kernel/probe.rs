@@ -58,7 +58,7 @@ pub fn rounding() -> (&'static Kernel, Configuration) {
 
 fn peak_configuration(chains: u32, unroll: u32, registers: u32) -> Configuration {
     let constants = [("CHAINS", chains), ("UNROLL", unroll), ("REGISTERS", registers)];
-    let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
+    let constants = Constants::default().ints(constants);
     Configuration { name: format!("{chains}x{unroll}"), constants, threads: THREADS, shared: 0 }
 }
 
@@ -74,12 +74,10 @@ fn warp() -> Configuration {
     Configuration { name: "warp".into(), constants: Constants::default().int("REGISTERS", 16), threads: 32, shared: 0 }
 }
 
-const SM80: Language = Language::Ptx { least: (8, 0) };
-
 pub(super) static PEAK_F32: Kernel = Kernel {
     name: "peak_f32_sm80",
     operation: "probe",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/peak_f32_sm80.ptx"),
     params: PeakParams::FIELDS,
     configurations: || vec![peak_f32()],
@@ -87,7 +85,7 @@ pub(super) static PEAK_F32: Kernel = Kernel {
 pub(super) static PEAK_F64: Kernel = Kernel {
     name: "peak_f64_sm80",
     operation: "probe",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/peak_f64_sm80.ptx"),
     params: PeakParams::FIELDS,
     configurations: || vec![peak_f64()],
@@ -95,7 +93,7 @@ pub(super) static PEAK_F64: Kernel = Kernel {
 pub(super) static ROUNDING: Kernel = Kernel {
     name: "rounding_bf16_sm80",
     operation: "probe",
-    language: SM80,
+    language: Language::SM80,
     source: include_str!("../../kernels/rounding_bf16_sm80.ptx"),
     params: RoundingParams::FIELDS,
     configurations: || vec![warp()],

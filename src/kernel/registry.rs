@@ -18,6 +18,11 @@ pub enum Language {
     Wgsl,
 }
 
+impl Language {
+    /// PTX that uses nothing newer than compute capability 8.0.
+    pub const SM80: Self = Language::Ptx { least: (8, 0) };
+}
+
 /// One kernel file.
 #[derive(Debug)]
 pub struct Kernel {

@@ -31,6 +31,10 @@ impl Constants {
         self.0.insert(name.into(), Value::Int(value as i64));
         self
     }
+    /// Adds integers by their names.
+    pub fn ints(self, values: impl IntoIterator<Item = (&'static str, u32)>) -> Self {
+        values.into_iter().fold(self, |all, (name, value)| all.int(name, value as usize))
+    }
     /// Adds a word: a mnemonic's suffix, a register, part of a file name.
     pub fn word(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.insert(name.into(), Value::Word(value.into()));

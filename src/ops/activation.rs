@@ -3,6 +3,7 @@
 use super::{check, outputs::Outputs, rows};
 use crate::device::{Arena, Real, View};
 use crate::error::Result;
+use crate::kernel::linear::Elementwise;
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +76,20 @@ fn sigmoid_slope<T: Real>(x: T) -> T {
 impl Activation {
     /// Whether an output depends on the input of its own neuron alone.
     pub fn is_elementwise(self) -> bool {
-        self != Activation::Solu
+        self.elementwise().is_some()
+    }
+    /// The activation as kernels name it; `None` for SoLU, which needs whole rows.
+    pub fn elementwise(self) -> Option<Elementwise> {
+        Some(match self {
+            Activation::Relu => Elementwise::Relu,
+            Activation::Gelu => Elementwise::Gelu,
+            Activation::GeluNew => Elementwise::GeluNew,
+            Activation::Silu => Elementwise::Silu,
+            Activation::Tanh => Elementwise::Tanh,
+            Activation::Sigmoid => Elementwise::Sigmoid,
+            Activation::Identity => Elementwise::Identity,
+            Activation::Solu => return None,
+        })
     }
     /// `act` of one number. SoLU takes it for a whole row, on which it is the identity.
     pub fn value<T: Real>(self, x: T) -> T {

@@ -6,8 +6,9 @@ use faer::{Accum, MatRef, Par};
 
 use super::activation::Activation;
 use crate::device::memory::mat_mut;
-use crate::device::{Arena, Real, Tensor, View};
+use crate::device::{Arena, DType, Real, Tensor, View};
 use crate::error::{Error, Result};
+use crate::kernel::linear::{Elementwise, Epilogue};
 
 /// Rows of a token with `tangent`: 1 primal and 15 tangents.
 pub const TANGENT_ROWS: usize = crate::kernel::linear::TANGENT_ROWS as usize;
@@ -90,6 +91,25 @@ impl Args {
             format!("x [{}, {}], y [{}, {}]", self.x.rows, self.x.cols, self.y.rows, self.y.cols),
             format!("W [{d_in}, {d_out}] to fit between them"),
         ))
+    }
+    /// What becomes of `x W + b` in a launch that passes its check, as the kernels name it.
+    pub fn epilogue(&self) -> Epilogue {
+        let act = self.act.and_then(Activation::elementwise).unwrap_or(Elementwise::Identity);
+        match (self.accumulate, self.tangent) {
+            (true, _) => Epilogue::Add,
+            (false, true) => Epilogue::Tangent(act),
+            (false, false) => Epilogue::Store(act),
+        }
+    }
+    /// The views that the kernel of a GPU touches; `None` where there is no kernel.
+    pub(super) fn kernel_views(&self, dtype: DType) -> Option<Vec<View>> {
+        let most = |v: &View| v.rows.max(v.cols).max(v.stride) < 1 << 30;
+        let empty = self.x.rows == 0 || self.x.cols == 0 || self.y.cols == 0;
+        let fits = most(&self.x) && most(&self.y) && self.pre.as_ref().is_none_or(most) && self.w.tensor.cols < 1 << 30;
+        if dtype != DType::F32 || self.check().is_err() || empty || !fits {
+            return None;
+        }
+        Some([self.x, self.y].into_iter().chain(self.pre).collect())
     }
 }
 

@@ -1,51 +1,14 @@
 //! The CUDA launcher of [`super::linear`]: f32, with elementwise activations.
 
-use super::activation::Activation;
 use super::linear::{Args, Matrix};
 use super::offload::Bound;
 use crate::device::cuda::{Call, CudaArena, Lane};
-use crate::device::{DType, View};
 use crate::error::Result;
-use crate::kernel::linear::{Elementwise, Epilogue, LinearParams, LinearShape, choose};
-
-/// The activation as the kernels name it; `None` for SoLU, which needs whole rows.
-pub fn elementwise(act: Activation) -> Option<Elementwise> {
-    Some(match act {
-        Activation::Relu => Elementwise::Relu,
-        Activation::Gelu => Elementwise::Gelu,
-        Activation::GeluNew => Elementwise::GeluNew,
-        Activation::Silu => Elementwise::Silu,
-        Activation::Tanh => Elementwise::Tanh,
-        Activation::Sigmoid => Elementwise::Sigmoid,
-        Activation::Identity => Elementwise::Identity,
-        Activation::Solu => return None,
-    })
-}
-
-/// What becomes of `x W + b` in a launch that passes its check.
-pub fn epilogue(a: &Args) -> Epilogue {
-    let act = a.act.and_then(elementwise).unwrap_or(Elementwise::Identity);
-    match (a.accumulate, a.tangent) {
-        (true, _) => Epilogue::Add,
-        (false, true) => Epilogue::Tangent(act),
-        (false, false) => Epilogue::Store(act),
-    }
-}
-
-/// The views that the kernel touches; `None` where there is no kernel.
-pub(super) fn footprint(a: &Args, dtype: DType) -> Option<Vec<View>> {
-    let most = |v: &View| v.rows.max(v.cols).max(v.stride) < 1 << 30;
-    let empty = a.x.rows == 0 || a.x.cols == 0 || a.y.cols == 0;
-    let fits = most(&a.x) && most(&a.y) && a.pre.as_ref().is_none_or(most) && a.w.tensor.cols < 1 << 30;
-    if dtype != DType::F32 || a.check().is_err() || empty || !fits {
-        return None;
-    }
-    Some([a.x, a.y].into_iter().chain(a.pre).collect())
-}
+use crate::kernel::linear::{LinearParams, LinearShape, choose};
 
 /// Resolves a launch, its weights uploaded through `lane`; `None` where there is no kernel for it.
 pub(super) fn bind(a: &Args, m: &CudaArena, lane: &mut Lane) -> Result<Option<Bound<Call>>> {
-    if footprint(a, m.dtype()).is_none() {
+    if a.kernel_views(m.dtype()).is_none() {
         return Ok(None);
     }
     let cuda = m.cuda();
@@ -66,7 +29,7 @@ pub(super) fn bind(a: &Args, m: &CudaArena, lane: &mut Lane) -> Result<Option<Bo
         k: a.x.cols as u32,
         m: a.y.cols as u32,
         transpose: a.transpose,
-        epilogue: epilogue(a),
+        epilogue: a.epilogue(),
         aligned,
     };
     let plan = choose(&shape, &cuda.limits())?;

@@ -159,9 +159,9 @@ fn report(args: &Args, device: &Device, progress: &Progress) -> Result<Report> {
             Ok(Report { ceilings: Some(ceilings), ..Report::new("cpu", cpu.describe(), rows) })
         }
         Device::Cuda { cuda, host, .. } => {
-            let shapes = if cuda.is_interpreter() { cuda::interpreter_shapes } else { cuda::shapes };
+            let shapes = if cuda.is_interpreter() { work::ragged_shapes } else { cuda::shapes };
             let works = args.works(cuda::dtypes, shapes)?;
-            fits(args, &works, host.free_memory()?, cuda::host_memory)?;
+            fits(args, &works, host.free_memory()?, Work::host_memory)?;
             let mut ceilings = cuda::ceilings(cuda, &dtypes(&works), repeats)?;
             let rows = rows(progress, &works, |work| match work.dtype {
                 DType::F32 => cuda::row::<f32>(cuda, host, work, seed, repeats),
@@ -173,9 +173,9 @@ fn report(args: &Args, device: &Device, progress: &Progress) -> Result<Report> {
             Ok(Report { ceilings, ..Report::new("cuda", cuda.describe(), rows) })
         }
         Device::Wgpu { wgpu, host, .. } => {
-            let shapes = if wgpu.adapter().kind.is_hardware() { wgpu::shapes } else { wgpu::software_shapes };
+            let shapes = if wgpu.adapter().kind.is_hardware() { wgpu::shapes } else { work::ragged_shapes };
             let works = args.works(wgpu::dtypes, shapes)?;
-            fits(args, &works, host.free_memory()?, wgpu::host_memory)?;
+            fits(args, &works, host.free_memory()?, Work::host_memory)?;
             let mut ceilings = wgpu::ceilings(wgpu, repeats)?;
             let rows = rows(progress, &works, |work| wgpu::row(wgpu, host, work, seed, repeats))?;
             ceilings.raise(&rows);

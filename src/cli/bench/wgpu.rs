@@ -37,20 +37,6 @@ pub fn shapes(op: Op) -> &'static [&'static str] {
     }
 }
 
-/// Ragged shapes that a software adapter does in seconds.
-pub fn software_shapes(op: Op) -> &'static [&'static str] {
-    match op {
-        Op::Gram => &["300x130"],
-        Op::Linear => &["130x70x150"],
-        Op::Tangent => &["144x70x150"],
-    }
-}
-
-/// Bytes of host memory that [`row`] takes: the inputs, and the result in its type and in f64.
-pub fn host_memory(work: &Work) -> u64 {
-    work.input_bytes() + ((8 + work.dtype.bytes()) * work.result_len()) as u64
-}
-
 /// One set of inputs with its launches.
 enum Set {
     Linear { recorded: Vec<Recorded>, y: WgpuBuffer },

@@ -48,6 +48,15 @@ impl Op {
     }
 }
 
+/// Ragged shapes that the interpreter and a software adapter do in seconds.
+pub fn ragged_shapes(op: Op) -> &'static [&'static str] {
+    match op {
+        Op::Gram => &["300x130"],
+        Op::Linear => &["130x70x150"],
+        Op::Tangent => &["144x70x150"],
+    }
+}
+
 /// `--shape`: sizes with `x` between them, `NxD` for gram and `NxKxM` for linear and tangent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape(Vec<usize>);
@@ -132,6 +141,10 @@ impl Work {
     pub fn input_bytes(&self) -> u64 {
         let weights = if self.op == Op::Gram { 0 } else { (self.k + 1) * self.m };
         ((self.n * self.k + weights) * self.dtype.bytes()) as u64
+    }
+    /// Bytes of host memory that a row of a GPU takes: the inputs, and the result in its type and in f64.
+    pub fn host_memory(&self) -> u64 {
+        self.input_bytes() + ((8 + self.dtype.bytes()) * self.result_len()) as u64
     }
     /// Elements of the result as a row-major matrix.
     pub fn result_len(&self) -> usize {

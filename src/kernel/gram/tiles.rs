@@ -77,7 +77,7 @@ impl Tile {
             ("RESIDENT", self.resident),
             ("REGISTERS", registers(self.resident, 32 * self.warps())),
         ];
-        let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
+        let constants = Constants::default().ints(constants);
         Configuration {
             name: format!("{0}x{0}x{1}-cp{copy}", self.side, self.depth),
             constants: copies(constants, copy, element),

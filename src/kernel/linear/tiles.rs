@@ -76,7 +76,7 @@ impl Tile {
             ("RESIDENT", self.resident),
             ("REGISTERS", registers(self.resident, self.threads())),
         ];
-        let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
+        let constants = Constants::default().ints(constants);
         let constants = constants.word("LAYOUT", layout(transpose)).word("W_COPY", w_copy).word("WRITE", write);
         let constants = constants.word("EPILOGUE", kind).word("ACTIVATION", act.name());
         let layout = layout(transpose);

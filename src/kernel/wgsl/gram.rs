@@ -169,7 +169,7 @@ pub fn triangle(side: u32) -> u64 {
 /// The configuration of `centre_f32`.
 pub fn centre(transport: Transport) -> Configuration {
     let constants = [("SLAB", CENTRE_SLAB), ("COLUMNS", CENTRE_COLUMNS), ("LANES", CENTRE_LANES)];
-    let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
+    let constants = Constants::default().ints(constants);
     Configuration {
         name: transport.name().into(),
         constants: constants.word("PARAMS", transport.name()),
@@ -191,7 +191,7 @@ pub fn centre_fold(product: Product, transport: Transport) -> Configuration {
 fn gram(side: u32, quads: bool, arithmetic: Arithmetic, transport: Transport) -> Configuration {
     let planes = arithmetic.planes();
     let constants = [("PLANES", planes), ("DEPTH", DEPTH), ("override.SIDE", side)];
-    let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
+    let constants = Constants::default().ints(constants);
     let constants = constants.word("PARAMS", transport.name()).word("PRODUCT", arithmetic.name());
     let constants = super::vector(constants, quads);
     let vector = constants.get_word("VECTOR").unwrap_or_default();

@@ -83,7 +83,7 @@ impl Tile {
             ("override.HIGH", self.invocations.0),
             ("override.WIDE", self.invocations.1),
         ];
-        let constants = constants.into_iter().fold(Constants::default(), |all, (name, value)| all.int(name, value as usize));
+        let constants = Constants::default().ints(constants);
         let words = [
             ("LAYOUT", layout(transpose)),
             ("W_STAGE", if transpose { "rows" } else { "columns" }),

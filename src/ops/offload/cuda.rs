@@ -112,7 +112,7 @@ pub(super) fn space(cuda: &Cuda, program: &Program<Launch>) -> Space {
 /// The views and the scratch bytes of a launch for which there are kernels; `None` for others.
 fn footprint(l: &Launch, cuda: &Cuda, program: &Program<Launch>) -> Option<(Vec<View>, u64)> {
     match l {
-        Launch::Linear(a) => linear_cuda::footprint(a, program.dtype).map(|views| (views, 0)),
+        Launch::Linear(a) => a.kernel_views(program.dtype).map(|views| (views, 0)),
         Launch::Gram(a) => gram_cuda::footprint(a, cuda, program.dtype),
         Launch::GramAdd(a) => gram_cuda::add_footprint(a, cuda, program.dtype),
         _ => None,

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::ops::gram_wgpu::{self, GramPending};
 use crate::ops::linear::Matrix;
 use crate::ops::linear_wgpu::{self, LinearCall};
-use crate::ops::{Launch, gram, linear, linear_cuda};
+use crate::ops::{Launch, gram, linear};
 
 #[derive(Debug)]
 pub(super) struct Side {
@@ -41,7 +41,7 @@ pub(super) struct Gram {
 /// The views that kernels touch; `None` for a launch without one.
 fn footprint(l: &Launch, dtype: DType) -> Option<Vec<View>> {
     match l {
-        Launch::Linear(a) => linear_cuda::footprint(a, dtype),
+        Launch::Linear(a) => a.kernel_views(dtype),
         Launch::Gram(a) if dtype == DType::F32 && (1..=gram_wgpu::MOST_ROWS).contains(&a.x.rows) && a.x.cols > 0 => {
             Some(vec![a.x])
         }
@@ -107,7 +107,7 @@ impl Side {
             w: block(&w, &a.w),
             transpose: a.transpose,
             bias: bias.as_ref().zip(a.bias.as_ref()).map(|(buffer, matrix)| block(buffer, matrix)),
-            epilogue: linear_cuda::epilogue(a),
+            epilogue: a.epilogue(),
             pre: a.pre.as_ref().map(|p| self.view(p)),
             y: self.view(&a.y),
         };

@@ -56,7 +56,7 @@ impl Params for AddParams {
 
 fn kernel(source: &'static str) -> Kernel {
     let params = AddParams::FIELDS;
-    Kernel { name: "add", operation: "add", language: Language::Ptx { least: (8, 0) }, source, params, configurations: Vec::new }
+    Kernel { name: "add", operation: "add", language: Language::SM80, source, params, configurations: Vec::new }
 }
 
 fn configuration() -> Configuration {

@@ -106,6 +106,21 @@ pub(crate) enum AtomicOp {
     CompareAndSwap,
 }
 
+impl AtomicOp {
+    /// The operation of that name, one of those that also reduce a warp.
+    pub fn reduction(name: &str) -> Option<Self> {
+        Some(match name {
+            "add" => AtomicOp::Add,
+            "min" => AtomicOp::Min,
+            "max" => AtomicOp::Max,
+            "and" => AtomicOp::And,
+            "or" => AtomicOp::Or,
+            "xor" => AtomicOp::Xor,
+            _ => return None,
+        })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Atomic {
     pub space: Space,

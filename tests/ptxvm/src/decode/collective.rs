@@ -123,15 +123,7 @@ impl Decoder<'_> {
             return Err(op.unsupported());
         }
         let name = op.peek();
-        let function = match name {
-            "add" => AtomicOp::Add,
-            "min" => AtomicOp::Min,
-            "max" => AtomicOp::Max,
-            "and" => AtomicOp::And,
-            "or" => AtomicOp::Or,
-            "xor" => AtomicOp::Xor,
-            _ => return Err(op.unsupported()),
-        };
+        let Some(function) = AtomicOp::reduction(name) else { return Err(op.unsupported()) };
         op.take(name);
         let ty = op.ty()?;
         let arithmetic = matches!(function, AtomicOp::Add | AtomicOp::Min | AtomicOp::Max);

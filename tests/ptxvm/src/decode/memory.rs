@@ -118,15 +118,9 @@ impl Decoder<'_> {
         let space = space(op)?;
         let name = op.peek();
         let function = match name {
-            "add" => AtomicOp::Add,
-            "min" => AtomicOp::Min,
-            "max" => AtomicOp::Max,
-            "and" => AtomicOp::And,
-            "or" => AtomicOp::Or,
-            "xor" => AtomicOp::Xor,
             "exch" => AtomicOp::Exchange,
             "cas" => AtomicOp::CompareAndSwap,
-            _ => return Err(op.unsupported()),
+            name => AtomicOp::reduction(name).ok_or_else(|| op.unsupported())?,
         };
         op.take(name);
         let ty = op.ty()?;
