@@ -7,6 +7,7 @@ use crate::device::cuda::{Call, Cuda, CudaArena};
 use crate::device::{DType, View};
 use crate::error::Result;
 use crate::kernel::gram::{CentreParams, GramShape, Plan, centre, choose};
+use crate::kernel::tuning::Limits;
 
 /// Multiple of bytes at which each part of the scratch memory begins.
 const PART: u64 = 256;
@@ -17,12 +18,11 @@ fn centred_stride(cols: usize, dtype: DType) -> usize {
     cols.next_multiple_of(16 / dtype.bytes())
 }
 
-fn plan(cuda: &Cuda, dtype: DType, rows: usize, cols: usize, aligned: bool) -> Result<Plan> {
-    choose(&GramShape { dtype, rows: rows as u32, cols: cols as u32, aligned }, &cuda.limits())
-}
-
-fn fits(x: &View) -> bool {
-    x.rows > 0 && x.cols > 0 && x.rows.max(x.cols).max(x.stride) < 1 << 30
+/// The kernels for x, whose rows start at multiples of 16 bytes if `aligned`; `None` where none fits.
+fn plan(x: &View, limits: &Limits, dtype: DType, aligned: bool) -> Option<Plan> {
+    let fits = x.rows > 0 && x.cols > 0 && x.rows.max(x.cols).max(x.stride) < 1 << 30;
+    let shape = GramShape { dtype, rows: x.rows as u32, cols: x.cols as u32, aligned };
+    fits.then(|| choose(&shape, limits).ok())?
 }
 
 /// Bytes of the partial tiles.
@@ -36,17 +36,15 @@ fn centred_bytes(x: &View, dtype: DType) -> u64 {
 }
 
 /// The views that the kernels touch and their scratch bytes; `None` where there is no kernel.
-pub(super) fn footprint(a: &Args, cuda: &Cuda, dtype: DType) -> Option<(Vec<View>, u64)> {
-    let plan = fits(&a.x).then(|| plan(cuda, dtype, a.x.rows, a.x.cols, true).ok())??;
+pub(super) fn footprint(a: &Args, limits: &Limits, dtype: DType) -> Option<(Vec<View>, u64)> {
+    let plan = plan(&a.x, limits, dtype, true)?;
     Some((vec![a.x, a.mean, a.m2], centred_bytes(&a.x, dtype) + partial_bytes(&plan)))
 }
 
 /// Resolves a launch; `None` where there is no kernel for it.
 pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
-    if footprint(a, m.cuda(), m.dtype()).is_none() {
-        return Ok(None);
-    }
     let (cuda, dtype, View { rows, cols, stride, .. }) = (m.cuda(), m.dtype(), a.x);
+    let Some(plan) = plan(&a.x, &cuda.limits(), dtype, true) else { return Ok(None) };
     let (centred, centred_stride) = (m.scratch(), centred_stride(cols, dtype) as u32);
     let partials = centred + centred_bytes(&a.x, dtype);
     let centring = centre(dtype, cols as u32);
@@ -60,29 +58,27 @@ pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
         centred_stride,
     };
     let first = cuda.call(centring.kernel, &centring.configuration, centring.grid, &params)?;
-    let plan = plan(cuda, dtype, rows, cols, true)?;
     let [tiles, fold] = products(cuda, &plan, (centred, centred_stride), partials, m.view(&a.m2), false)?;
     Ok(Some(Bound { calls: vec![first, tiles, fold], reads: vec![a.x], writes: vec![a.mean, a.m2], zeroed: vec![a.m2] }))
 }
 
 /// The same for [`AddArgs`]; there is no kernel for `x x'`.
-pub(super) fn add_footprint(a: &AddArgs, cuda: &Cuda, dtype: DType) -> Option<(Vec<View>, u64)> {
-    if a.transpose || !fits(&a.x) {
-        return None;
-    }
-    let plan = plan(cuda, dtype, a.x.rows, a.x.cols, false).ok()?;
-    Some((vec![a.x, a.out], partial_bytes(&plan)))
+pub(super) fn add_footprint(a: &AddArgs, limits: &Limits, dtype: DType) -> Option<(Vec<View>, u64)> {
+    Some((vec![a.x, a.out], partial_bytes(&add_plan(a, limits, dtype)?)))
+}
+
+fn add_plan(a: &AddArgs, limits: &Limits, dtype: DType) -> Option<Plan> {
+    // Buffers start at multiples of more than 16 bytes.
+    let aligned = [a.x.offset, a.x.stride].iter().all(|n| (n * dtype.bytes()).is_multiple_of(16));
+    if a.transpose { None } else { plan(&a.x, limits, dtype, aligned) }
 }
 
 /// Resolves a launch; `None` where there is no kernel for it.
 pub(super) fn add_bind(a: &AddArgs, m: &CudaArena) -> Result<Option<Bound<Call>>> {
-    if add_footprint(a, m.cuda(), m.dtype()).is_none() {
-        return Ok(None);
-    }
-    let (cuda, dtype, x, stride) = (m.cuda(), m.dtype(), m.view(&a.x), a.x.stride);
-    let aligned = x.is_multiple_of(16) && (stride * dtype.bytes()).is_multiple_of(16);
-    let plan = plan(cuda, dtype, a.x.rows, a.x.cols, aligned)?;
-    let calls = products(cuda, &plan, (x, stride as u32), m.scratch(), m.view(&a.out), true)?;
+    let cuda = m.cuda();
+    let Some(plan) = add_plan(a, &cuda.limits(), m.dtype()) else { return Ok(None) };
+    let x = (m.view(&a.x), a.x.stride as u32);
+    let calls = products(cuda, &plan, x, m.scratch(), m.view(&a.out), true)?;
     Ok(Some(Bound { calls: calls.into(), reads: vec![a.x, a.out], writes: vec![a.out], zeroed: vec![] }))
 }
 

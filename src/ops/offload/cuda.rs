@@ -113,8 +113,8 @@ pub(super) fn space(cuda: &Cuda, program: &Program<Launch>) -> Space {
 fn footprint(l: &Launch, cuda: &Cuda, program: &Program<Launch>) -> Option<(Vec<View>, u64)> {
     match l {
         Launch::Linear(a) => a.kernel_views(program.dtype).map(|views| (views, 0)),
-        Launch::Gram(a) => gram_cuda::footprint(a, cuda, program.dtype),
-        Launch::GramAdd(a) => gram_cuda::add_footprint(a, cuda, program.dtype),
+        Launch::Gram(a) => gram_cuda::footprint(a, &cuda.limits(), program.dtype),
+        Launch::GramAdd(a) => gram_cuda::add_footprint(a, &cuda.limits(), program.dtype),
         _ => None,
     }
 }
