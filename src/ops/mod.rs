@@ -18,6 +18,7 @@ pub mod embed;
 #[cfg(test)]
 mod fixture;
 pub mod gated;
+pub mod gather;
 pub mod gram;
 mod gram_cuda;
 pub mod gram_wgpu;
@@ -31,8 +32,12 @@ pub mod norm;
 pub mod norm_moments;
 pub mod offload;
 mod outputs;
+pub mod packing;
 pub mod probes;
+pub mod rope;
 mod rows;
+pub mod sdpa;
+pub mod softcap;
 
 pub use attention_math::Attention;
 
@@ -93,6 +98,7 @@ launches! {
     Fill(copy::FillArgs) => copy::cpu_fill;
     Gated(gated::Args) => gated::cpu;
     GatedTangent(gated::TangentArgs) => gated::cpu_tangent;
+    Gather(gather::Args) => gather::cpu;
     Gram(gram::Args) => gram::cpu;
     GramAdd(gram::AddArgs) => gram::cpu_add;
     Linear(linear::Args) => linear::cpu;
@@ -100,6 +106,9 @@ launches! {
     ProbeLoss(loss::ProbeArgs) => loss::cpu_probes;
     Mask(mask::Args) => mask::cpu;
     Moments(moments::Args) => moments::cpu;
+    Norm(norm::Args) => norm::cpu;
+    NormTangent(norm::Tangent) => norm::cpu_tangent;
+    NormCotangent(norm::Cotangent) => norm::cpu_cotangent;
     NormMoments(norm_moments::Args) => norm_moments::cpu;
     NormRows(norm_moments::RowArgs) => norm_moments::cpu_rows;
     Normalise(norm::NormaliseArgs) => norm::cpu_normalise;
@@ -107,7 +116,13 @@ launches! {
     NormaliseCotangent(norm::NormaliseCotangent) => norm::cpu_normalise_cotangent;
     Probes(probes::Args) => probes::cpu;
     Readout(mask::ReadoutArgs) => mask::cpu_readout;
+    Rope(rope::Args) => rope::cpu;
     Scale(copy::ScaleArgs) => copy::cpu_scale;
+    Scatter(gather::ScatterArgs) => gather::cpu_scatter;
+    Sdpa(sdpa::Args) => sdpa::cpu;
+    SdpaTangent(sdpa::Tangent) => sdpa::cpu_tangent;
+    SdpaCotangent(sdpa::Cotangent) => sdpa::cpu_cotangent;
+    Softcap(softcap::Args) => softcap::cpu;
     Variance(norm::VarianceArgs) => norm::cpu_variance;
     VarianceTangent(norm::VarianceTangent) => norm::cpu_variance_tangent;
     VarianceCotangent(norm::VarianceCotangent) => norm::cpu_variance_cotangent;

@@ -71,6 +71,12 @@ pub(super) fn add<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
     }
 }
 
+/// `x = c tanh(x / c)` element by element.
+pub(super) fn softcap<T: Real>(x: &mut [T], c: f64) {
+    let (c, inverse) = (T::of(c), T::of(1.0 / c));
+    x.iter_mut().for_each(|x| *x = c * Real::tanh(*x * inverse));
+}
+
 /// Replaces a row by its softmax, shifted by its largest element against overflow.
 pub(super) fn softmax<T: Real>(x: &mut [T]) {
     let top = max(x);

@@ -1,24 +1,14 @@
-//! LayerNorm over rows, whole or in two halves, with tangents and cotangents.
-//!
-//! With `c = x - mean(x)`, `v = mean(c^2)` and `s = sqrt(v + eps)` the norm is `y = c / s`, then
-//! `y * w + b` (Ba et al. 2016). The halves are the variance `x -> v` and the normalisation
-//! `(v, x) -> c / s`, which takes `v` as an input of its own: where a basis cuts the network between
-//! the two, the `v` it is given need not be the variance of `x` and may be negative. It is then
-//! clamped at 0, and the derivative with respect to it is 0.
+//! LayerNorm in two halves: the variance, and the normalisation by a variance that is given.
 
-use super::{check, outputs::Outputs, rows};
-use crate::device::{Arena, Real, Tensor, View};
+use super::{inverse_deviation, probe_rows};
+use crate::device::{Arena, Real, View};
 use crate::error::Result;
+use crate::ops::{check, outputs::Outputs, rows};
 
 /// `c = x - mean(x)`.
 fn centre<T: Real>(x: &[T], c: &mut [T]) {
     let mean = rows::mean(x);
     rows::map(x, c, |x| x - mean);
-}
-
-/// `1 / sqrt(max(v, 0) + eps)`.
-fn inverse_deviation<T: Real>(v: T, eps: f64) -> T {
-    T::ONE / Real::sqrt(Real::max(v, T::ZERO) + T::of(eps))
 }
 
 /// `d (1/s) / dv = -1/2 s^-3`, and 0 where `v` is clamped.
@@ -28,71 +18,6 @@ fn inverse_deviation_slope<T: Real>(v: T, eps: f64) -> T {
     }
     let inverse = inverse_deviation(v, eps);
     T::of(-0.5) * inverse * inverse * inverse
-}
-
-/// The rows of all probes that belong to row `i` of `n`.
-fn probe_rows(i: usize, n: usize, all: &View) -> impl Iterator<Item = usize> + use<> {
-    (i..all.rows).step_by(n)
-}
-
-/// `y = c / s * w + b`.
-#[derive(Clone, Debug)]
-pub struct Args {
-    /// `[n, D]`.
-    pub x: View,
-    /// Output `[n, D]`.
-    pub y: View,
-    /// The constant under the root.
-    pub eps: f64,
-    /// Gain `[1, D]`; 1 if absent.
-    pub w: Option<Tensor>,
-    /// Bias `[1, D]`; 0 if absent.
-    pub b: Option<Tensor>,
-    /// Output `[n, 1]`: the variance, where asked.
-    pub v: Option<View>,
-}
-
-impl Args {
-    /// Whether the shapes agree and the outputs have buffers of their own.
-    pub fn check(&self) -> Result<()> {
-        let (op, n, d) = ("norm", self.x.rows, self.x.cols);
-        check::view(op, "x", &self.x, n, d)?;
-        check::view(op, "y", &self.y, n, d)?;
-        if let Some(w) = &self.w {
-            check::tensor(op, "w", w, 1, d)?;
-        }
-        if let Some(b) = &self.b {
-            check::tensor(op, "b", b, 1, d)?;
-        }
-        if let Some(v) = &self.v {
-            check::view(op, "v", v, n, 1)?;
-            check::apart(op, &[v], &[&self.x])?;
-        }
-        check::apart(op, &[&self.y], &[&self.x])
-    }
-}
-
-/// Runs [`Args`].
-pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
-    let mut out = Outputs::take(m, [Some(&a.y), a.v.as_ref()].into_iter().flatten());
-    let (w, b) = (a.w.as_ref().map(Tensor::slice::<T>), a.b.as_ref().map(Tensor::slice::<T>));
-    for i in 0..a.x.rows {
-        let y = out.row(&a.y, i);
-        centre(m.row(&a.x, i), y);
-        let v = rows::dot(y, y) / T::of(y.len() as f64);
-        let inverse = inverse_deviation(v, a.eps);
-        y.iter_mut().for_each(|y| *y *= inverse);
-        if let Some(w) = w {
-            y.iter_mut().zip(w).for_each(|(y, &w)| *y *= w);
-        }
-        if let Some(b) = b {
-            y.iter_mut().zip(b).for_each(|(y, &b)| *y += b);
-        }
-        if let Some(view) = &a.v {
-            out.row(view, i)[0] = v;
-        }
-    }
-    out.put(m);
 }
 
 /// `v = mean(c^2)`.
@@ -340,9 +265,8 @@ pub fn cpu_normalise_cotangent<T: Real>(a: &NormaliseCotangent, m: &mut Arena<T>
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Fixture, assert_adjoint, assert_close, central, numbers, part, read};
     use super::*;
-    use crate::device::DType;
+    use crate::ops::fixture::{Fixture, assert_adjoint, assert_close, central, numbers, part, read};
 
     const EPS: f64 = 1e-3;
 
@@ -364,42 +288,6 @@ mod tests {
     /// Positive and negative variances, the latter to be clamped.
     fn variances(n: usize) -> Vec<f64> {
         numbers(n, 9).iter().map(|x| x + 0.1 * x.signum()).collect()
-    }
-
-    fn fused<T: Real>(n: usize, d: usize) {
-        let (x, w, b) = (numbers(n * d, 1), numbers(d, 2), numbers(d, 3));
-        let mut f = Fixture::default();
-        let dtype = T::DTYPE;
-        let bound = if dtype == DType::F64 { 1e-14 } else { 3e-6 };
-        let mut a = Args {
-            x: f.input(n, d, &x),
-            y: f.output(n, d),
-            eps: EPS,
-            w: Some(Tensor::row(dtype, w.clone())),
-            b: Some(Tensor::row(dtype, b.clone())),
-            v: Some(f.output(n, 1)),
-        };
-        a.check().unwrap();
-        let v = variance(&x, d);
-        let plain = normalise(&x, &v, d);
-        let affine: Vec<f64> = plain.iter().enumerate().map(|(i, y)| y * w[i % d] + b[i % d]).collect();
-        let mut m = f.arena::<T>();
-        cpu(&a, &mut m);
-        assert_close(&read(&m, &a.y), &affine, bound);
-        assert_close(&read(&m, a.v.as_ref().unwrap()), &v, bound);
-        (a.w, a.b, a.v) = (None, None, None);
-        a.check().unwrap();
-        let mut m = f.arena::<T>();
-        cpu(&a, &mut m);
-        assert_close(&read(&m, &a.y), &plain, bound);
-    }
-
-    #[test]
-    fn fused_norm() {
-        for (n, d) in SHAPES {
-            fused::<f64>(n, d);
-            fused::<f32>(n, d);
-        }
     }
 
     fn halves<T: Real>(n: usize, d: usize, bound: f64) {
@@ -488,13 +376,7 @@ mod tests {
     #[test]
     fn wrong_shapes_are_refused() {
         let mut f = Fixture::default();
-        let (x, y, v) = (f.output(3, 4), f.output(3, 4), f.output(3, 1));
-        let good = Args { x, y, eps: EPS, w: None, b: None, v: Some(v) };
-        assert!(good.check().is_ok());
-        assert!(Args { y: x, ..good.clone() }.check().is_err());
-        assert!(Args { v: Some(f.output(2, 1)), ..good.clone() }.check().is_err());
-        let error = Args { w: Some(Tensor::row(DType::F64, vec![1.0; 5])), ..good }.check().unwrap_err();
-        assert_eq!(error.to_string(), "operation norm: found w [1, 5]; expected w [1, 4]");
+        let (x, y) = (f.output(3, 4), f.output(3, 4));
         assert!(NormaliseArgs { x, v: y, y: f.output(3, 4), eps: EPS }.check().is_err());
         assert!(VarianceTangent { x, dx: f.output(6, 4), dv: f.output(3, 1) }.check().is_err());
     }
