@@ -203,8 +203,7 @@ impl Cuda {
     /// The address of a weight on the device, uploaded through `lane` when it is first asked for. It
     /// stays as long as there is a clone of `tensor`.
     pub fn tensor(&self, tensor: &Tensor, lane: &mut Lane) -> Result<u64> {
-        let data = tensor.raw();
-        let key = data.as_ptr() as usize;
+        let key = tensor.key();
         let mut tensors = lock(&self.0.tensors);
         if let Some((_, address)) = tensors.get(&key) {
             return Ok(*address);
@@ -217,8 +216,9 @@ impl Cuda {
             }
             is_used
         });
+        let data = tensor.raw();
         let address = self.alloc_raw(data.len() as u64)?;
-        let sent = lane.upload(address, data).and_then(|()| lane.synchronize());
+        let sent = lane.upload(address, &data).and_then(|()| lane.synchronize());
         sent.inspect_err(|_| {
             // The failure that is told is the first one.
             let _ = self.0.driver.free(address);
@@ -229,8 +229,8 @@ impl Cuda {
     /// Bytes of those of `tensors` that are not on the device yet.
     pub fn missing_bytes<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>) -> u64 {
         let held = lock(&self.0.tensors);
-        let key = |tensor: &Tensor| tensor.raw().as_ptr() as usize;
-        let missing: HashMap<usize, u64> = tensors.map(|t| (key(t), t.bytes())).filter(|(k, _)| !held.contains_key(k)).collect();
+        let all = tensors.map(|t| (t.key(), t.raw_bytes()));
+        let missing: HashMap<usize, u64> = all.filter(|(key, _)| !held.contains_key(key)).collect();
         missing.values().sum()
     }
 }

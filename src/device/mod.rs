@@ -1,9 +1,11 @@
 //! Devices: element types, tensors, scratch memory, programs. Only this module and [`crate::ops`]
 //! know which backends exist.
 
+mod convert;
 mod cpu;
 pub mod cuda;
 pub mod driver;
+pub mod mapped;
 pub mod memory;
 pub mod placement;
 pub mod program;
@@ -13,10 +15,11 @@ pub mod wgpu;
 
 pub use cpu::Cpu;
 pub use cuda::{Cuda, DriverChoice};
+pub use mapped::{Elements, MappedFile};
 pub use memory::{Arena, Buffer, IntBuffer, View};
 pub use placement::{Placed, Placement};
 pub use program::{Builder, Program};
-pub use real::{DType, Real};
+pub use real::{DType, Real, Stored};
 pub use tensor::Tensor;
 pub use wgpu::Wgpu;
 

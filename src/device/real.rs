@@ -1,4 +1,4 @@
-//! The two element types that the CPU backend computes in.
+//! Element types: the two that the CPU backend computes in, and those that numbers are stored in.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -28,6 +28,44 @@ impl DType {
     }
 }
 
+/// Element type of numbers in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stored {
+    F64,
+    F32,
+    F16,
+    BF16,
+}
+
+impl Stored {
+    /// Size of one element in bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Stored::F64 => 8,
+            Stored::F32 => 4,
+            Stored::F16 | Stored::BF16 => 2,
+        }
+    }
+    /// The name used in messages and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stored::F64 => "f64",
+            Stored::F32 => "f32",
+            Stored::F16 => "f16",
+            Stored::BF16 => "bf16",
+        }
+    }
+}
+
+impl From<DType> for Stored {
+    fn from(dtype: DType) -> Self {
+        match dtype {
+            DType::F32 => Stored::F32,
+            DType::F64 => Stored::F64,
+        }
+    }
+}
+
 /// A floating point type in which every operation of [`crate::ops`] is available on the CPU.
 pub trait Real:
     faer::traits::RealField
@@ -49,14 +87,13 @@ pub trait Real:
     const ZERO: Self;
     const ONE: Self;
     fn of(x: f64) -> Self;
+    fn of_f32(x: f32) -> Self;
     fn to_f64(self) -> f64;
     fn exp(self) -> Self;
     fn tanh(self) -> Self;
     fn sqrt(self) -> Self;
     /// The error function, accurate to the last bits of the type.
     fn erf(self) -> Self;
-    /// Borrows the tensor's elements; `None` if it is of the other dtype.
-    fn slice(storage: &super::tensor::Storage) -> Option<&[Self]>;
     fn max(self, other: Self) -> Self {
         if other > self { other } else { self }
     }
@@ -69,6 +106,9 @@ macro_rules! real {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             fn of(x: f64) -> Self {
+                x as $t
+            }
+            fn of_f32(x: f32) -> Self {
                 x as $t
             }
             fn to_f64(self) -> f64 {
@@ -85,12 +125,6 @@ macro_rules! real {
             }
             fn erf(self) -> Self {
                 $erf(self)
-            }
-            fn slice(storage: &super::tensor::Storage) -> Option<&[Self]> {
-                match storage {
-                    super::tensor::Storage::$variant(x) => Some(x),
-                    _ => None,
-                }
             }
         }
     };

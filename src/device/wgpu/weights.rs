@@ -9,15 +9,14 @@ use crate::error::Result;
 impl Wgpu {
     /// The buffer that holds a tensor's elements, row-major.
     pub fn tensor(&self, tensor: &Tensor) -> Result<WgpuBuffer> {
-        let data = tensor.raw();
-        let key = data.as_ptr() as usize;
+        let key = tensor.key();
         let mut tensors = self.tensors.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, buffer)) = tensors.get(&key) {
             return Ok(buffer.clone());
         }
         // What the host has let go nobody can ask for again; launches recorded with it hold its buffer.
         tensors.retain(|_, (kept, _)| kept.is_shared());
-        let buffer = self.buffer_of(data)?;
+        let buffer = self.buffer_of(&tensor.raw())?;
         // The tensor is kept, so that no other can take its address.
         tensors.insert(key, (tensor.clone(), buffer.clone()));
         Ok(buffer)
@@ -40,7 +39,7 @@ mod tests {
         for i in 0..10 {
             device.tensor(&Tensor::row(DType::F32, vec![f64::from(i); 64])).unwrap();
             let held = device.tensors.lock().unwrap();
-            assert!(held.len() == 2 && held.contains_key(&(kept.raw().as_ptr() as usize)), "one of those that come and go");
+            assert!(held.len() == 2 && held.contains_key(&kept.key()), "one of those that come and go");
         }
     }
 }
