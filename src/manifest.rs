@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{DataSet, TextInfo};
 use crate::device::{DType, Device, Placed};
 use crate::error::{Error, Result};
 use crate::text;
@@ -42,6 +43,9 @@ pub struct Source {
     pub path: String,
     /// SHA-256 of its content, lower-case hexadecimal.
     pub sha256: String,
+    /// How its samples were cut, where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextInfo>,
 }
 
 impl Source {
@@ -51,7 +55,11 @@ impl Source {
             true => spec.into(),
             false => std::path::absolute(spec).map_or_else(|_| spec.into(), |p| p.to_string_lossy().into_owned()),
         };
-        Self { name: name.into(), path, sha256: sha256.into() }
+        Self { name: name.into(), path, sha256: sha256.into(), text: None }
+    }
+    /// The source of a data set given as `spec`.
+    pub fn of_data(set: &DataSet, spec: &str) -> Self {
+        Self { text: set.text.clone(), ..Self::new(set.name.clone(), spec, set.sha256.clone()) }
     }
     /// The same content under the same name; where it lies does not matter.
     fn is_same(&self, other: &Self) -> bool {
@@ -100,12 +108,19 @@ impl Fingerprint {
         compare_source("model", Some(&self.model), Some(&other.model));
         compare_source("data", self.data.as_ref(), other.data.as_ref());
         compare_source("gram data", self.gram_data.as_ref(), other.gram_data.as_ref());
+        // The tokenizer is no part of the model's hash; how text is cut follows from the flags.
+        compare("tokenizer", &self.tokenizer(), &other.tokenizer());
         let keys: BTreeSet<&String> = self.config.keys().chain(other.config.keys()).collect();
         for key in keys.into_iter().filter(|k| !NOT_COMPARED.contains(&k.as_str())) {
             let value = |c: &BTreeMap<String, String>| c.get(key).cloned().unwrap_or_else(|| "unset".into());
             compare(&format!("--{key}"), &value(&self.config), &value(&other.config));
         }
         found
+    }
+    /// SHA-256 of the tokenizer that cut the data, shortened.
+    fn tokenizer(&self) -> String {
+        let text = [&self.data, &self.gram_data].into_iter().flatten().find_map(|source| source.text.as_ref());
+        text.map_or_else(|| "unset".into(), |t| t.tokenizer_sha256.chars().take(12).collect())
     }
 }
 

@@ -12,16 +12,21 @@ const MAX_BYTES: u64 = 16 << 20;
 /// The content of `path`; `expected` names what should be there. Fails if the file is missing, a
 /// folder, larger than 16 MiB, or cannot be read.
 pub fn read(path: &Path, expected: &str) -> Result<Vec<u8>> {
+    read_up_to(path, expected, MAX_BYTES)
+}
+
+/// As [`read`], with at most `max` bytes.
+pub fn read_up_to(path: &Path, expected: &str, max: u64) -> Result<Vec<u8>> {
     match std::fs::metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::file(path, "no such file", expected)),
         Ok(m) if m.is_dir() => return Err(Error::file(path, "a folder", expected)),
         _ => {}
     }
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|f| f.take(max + 1).read_to_end(&mut bytes));
     read.map_err(|e| Error::io(path, "reading", e))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::file(path, format!("more than {MAX_BYTES} bytes"), expected));
+    if bytes.len() as u64 > max {
+        return Err(Error::file(path, format!("more than {max} bytes"), expected));
     }
     Ok(bytes)
 }

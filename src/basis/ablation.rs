@@ -346,7 +346,17 @@ mod tests {
         let model = Model::Transformer(random_transformer(config, DType::F64, 5).unwrap());
         let ids = (0..N * T).map(|i| (i * i * 7 + i / 3) as u32 % 9).collect();
         let labels = read_last.then(|| Labels { values: (0..N as u32).map(|i| i * 5 % 9).collect(), per_position: false });
-        (model, DataSet { samples: Samples::Tokens { ids, n: N, t: T }, labels, name: "d".into(), sha256: String::new() })
+        (
+            model,
+            DataSet {
+                samples: Samples::Tokens { ids, n: N, t: T },
+                labels,
+                mask: None,
+                text: None,
+                name: "d".into(),
+                sha256: String::new(),
+            },
+        )
     }
 
     fn mlp() -> (Model, DataSet) {
@@ -354,7 +364,17 @@ mod tests {
         let model = Model::Mlp(random_mlp(config, DType::F64, 2).unwrap());
         let x = (0..700 * 4).map(|i| f64::from(i * i % 101) / 50.0 - 1.0).collect();
         let labels = Some(Labels { values: (0..700).map(|i| i % 3).collect(), per_position: false });
-        (model, DataSet { samples: Samples::Inputs { x, n: 700, width: 4 }, labels, name: "d".into(), sha256: String::new() })
+        (
+            model,
+            DataSet {
+                samples: Samples::Inputs { x, n: 700, width: 4 },
+                labels,
+                mask: None,
+                text: None,
+                name: "d".into(),
+                sha256: String::new(),
+            },
+        )
     }
 
     fn with_runner(test: impl FnOnce(&Runner)) {

@@ -256,7 +256,7 @@ pub fn run(args: Args) -> Result<()> {
         args.data.required()?;
     }
     let spec = args.data.or_split(path, "test");
-    let set = args.data.load(&spec, model)?;
+    let set = args.data.load(&spec, &run.model)?;
     let fingerprint = fingerprint(&args, &run, (&spec, &set), device.backend());
     let runner = args.common.runner(&device, &progress)?;
     let (bench, protocol) = (Bench::new(model, set, &runner)?, args.protocol()?);
@@ -276,7 +276,7 @@ fn fingerprint(args: &Args, run: &Opened, (spec, set): (&str, &DataSet), backend
         version: env!("CARGO_PKG_VERSION").into(),
         config: args.common.flags.clone(),
         model: run.manifest.fingerprint.model.clone(),
-        data: Some(Source::new(set.name.clone(), spec, set.sha256.clone())),
+        data: Some(Source::of_data(set, spec)),
         gram_data: None,
         seed: args.common.seed,
         dtype: run.model.model.dtype(),

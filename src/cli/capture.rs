@@ -53,9 +53,9 @@ pub fn run(args: Args) -> Result<()> {
     let count = loaded.model.layers();
     let layers = args.layers.as_ref().map_or_else(|| Ok((0..count).collect()), |l| l.resolve("--layers", count))?;
     let places = loaded.model.places("--sites", &args.sites, &layers)?;
-    let set = args.data.load(&spec, &loaded.model)?;
+    let set = args.data.load(&spec, &loaded)?;
     let runner = args.common.runner(&device, &progress)?;
-    capture(&loaded.model, &set, &places, &runner, &args.out, &metadata("capture", &loaded, &set))
+    capture(&loaded.model, &set, &places, &runner, &args.out, &metadata("capture", &loaded, &set)?)
 }
 
 #[cfg(test)]
@@ -125,8 +125,9 @@ mod tests {
         for name in ["config.json", "model.safetensors", "dataset.safetensors"] {
             std::fs::copy(folder.join(name), dir.path().join(name)).unwrap();
         }
+        std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
         let d = dir.path().display();
-        for name in ["config.json", "model.safetensors", "dataset.safetensors", "./model.safetensors"] {
+        for name in ["config.json", "model.safetensors", "dataset.safetensors", "./model.safetensors", "tokenizer.json"] {
             let e = capture(&format!("{d} --data {d}/dataset.safetensors#test --out {d}/{name} --sites q --force")).unwrap_err();
             assert!(e.starts_with("--out: found ") && e.contains("which the command reads; expected another file"), "{e}");
         }

@@ -10,10 +10,10 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use crate::data::stream::Runner;
-use crate::data::{self, DataSet};
+use crate::data::{self, Cut, DataSet};
 use crate::device::{Choice, DType, Device, DriverChoice, Request};
 use crate::error::{Error, Result};
-use crate::model::{Loaded, Model};
+use crate::model::Loaded;
 use crate::progress::{Mode, Progress};
 
 /// The most CPU threads: beyond the cores there is nothing to gain, and far beyond them a system
@@ -94,9 +94,26 @@ impl DataFlags {
     pub fn required(&self) -> Result<&str> {
         self.data.as_deref().ok_or_else(|| Error::flag("--data", "nothing", "FILE or FILE#NAME"))
     }
-    /// Loads `spec` for `model`, and of it what `--samples` asks for.
-    pub fn load(&self, spec: &str, model: &Model) -> Result<DataSet> {
-        let set = data::load(spec, model)?;
+    /// How text is cut.
+    pub fn cut(&self) -> Cut {
+        Cut { window: self.window.map(NonZeroUsize::get), bos: self.bos }
+    }
+    /// Refuses flags of text where `spec` is none.
+    fn check_text(&self, spec: &str) -> Result<()> {
+        let flag = match (self.window, self.bos) {
+            (Some(_), _) => "--window",
+            (None, true) => "--bos",
+            (None, false) => return Ok(()),
+        };
+        match data::text_of(spec)? {
+            Some(_) => Ok(()),
+            None => Err(Error::flag(flag, format!("{spec}, which is no text"), "a .txt or .jsonl file as the data")),
+        }
+    }
+    /// Loads `spec` for a model, and of it what `--samples` asks for.
+    pub fn load(&self, spec: &str, loaded: &Loaded) -> Result<DataSet> {
+        self.check_text(spec)?;
+        let set = data::load_or_cut(spec, loaded, self.cut())?;
         match self.samples {
             None => Ok(set),
             Some(n) if n.get() <= set.samples.count() => Ok(set.first(n.get())),
@@ -305,7 +322,8 @@ pub fn check_unique(flag: &str, names: &[String]) -> Result<()> {
 }
 
 /// The header entries of a safetensors file that `command` writes: where its numbers come from.
-pub fn metadata(command: &str, model: &Loaded, data: &DataSet) -> BTreeMap<String, String> {
+/// Where they come from text, `text` says as JSON how it was cut (see [`data::TextInfo`]).
+pub fn metadata(command: &str, model: &Loaded, data: &DataSet) -> Result<BTreeMap<String, String>> {
     let entries = [
         ("schema_version", "1"),
         ("command", command),
@@ -317,14 +335,19 @@ pub fn metadata(command: &str, model: &Loaded, data: &DataSet) -> BTreeMap<Strin
         ("data_sha256", &data.sha256),
         ("dtype", model.model.dtype().name()),
     ];
-    entries.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    let mut entries: BTreeMap<_, _> = entries.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    if let Some(text) = &data.text {
+        let json = serde_json::to_string(text).map_err(|e| Error::numeric("text", e.to_string(), "values that JSON can hold"))?;
+        entries.insert("text".into(), json);
+    }
+    Ok(entries)
 }
 
 /// Refuses an output file that is one of the files a command reads.
 pub fn check_apart(out: &Path, model: &str, data: &str) -> Result<()> {
     let file = data.rsplit_once('#').map_or(data, |(file, _)| file);
-    let read =
-        [Path::new(data).into(), file.into(), Path::new(model).join("config.json"), Path::new(model).join("model.safetensors")];
+    let parts = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    let read: Vec<PathBuf> = [data.into(), file.into()].into_iter().chain(parts.map(|p| Path::new(model).join(p))).collect();
     let Ok(out) = out.canonicalize() else { return Ok(()) };
     match read.iter().find(|path: &&PathBuf| path.canonicalize().is_ok_and(|p| p == out)) {
         None => Ok(()),

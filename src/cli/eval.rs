@@ -37,14 +37,18 @@ pub fn run(args: Args) -> Result<()> {
     let progress = args.common.progress();
     let device = args.common.device(DType::F32, &progress)?;
     let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
-    let set = args.data.load(&args.data.or_split(&args.model, "test"), &loaded.model)?;
-    let (name, sha256) = (set.name.clone(), set.sha256.clone());
+    let set = args.data.load(&args.data.or_split(&args.model, "test"), &loaded)?;
+    let (name, sha256, text) = (set.name.clone(), set.sha256.clone(), set.text.clone());
     let score = evaluate(&loaded.model, set, &args.common.runner(&device, &progress)?)?;
     if args.json {
+        let mut data = json!({"name": name, "sha256": sha256});
+        if let Some(text) = text {
+            data["text"] = json!(text);
+        }
         return print_json(&json!({
             "schema_version": 1,
             "model": {"name": loaded.name, "sha256": loaded.sha256},
-            "data": {"name": name, "sha256": sha256},
+            "data": data,
             "dtype": loaded.model.dtype(),
             "loss": score.loss,
             "perplexity": score.perplexity,

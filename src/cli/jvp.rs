@@ -47,7 +47,7 @@ pub fn run(args: Args) -> Result<()> {
     let set = data::load(&args.data, &loaded.model)?;
     let file = Checkpoint::open(args.data.as_ref())?;
     let runner = args.common.runner(&device, &progress)?;
-    products(model, &set, &file, &runner, &args.out, &metadata("jvp", &loaded, &set))
+    products(model, &set, &file, &runner, &args.out, &metadata("jvp", &loaded, &set)?)
 }
 
 #[cfg(test)]

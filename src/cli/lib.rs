@@ -307,7 +307,7 @@ impl Args {
         dtype: DType,
         device: &Device,
     ) -> Manifest {
-        let source = |(spec, set): (&str, &DataSet)| Source::new(set.name.clone(), spec, set.sha256.clone());
+        let source = |(spec, set): (&str, &DataSet)| Source::of_data(set, spec);
         let fingerprint = Fingerprint {
             command: "lib".into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -348,8 +348,8 @@ pub fn run(args: Args) -> Result<()> {
     let dtype = args.common.dtype(&device, DType::F64)?;
     let loaded = Model::load(&args.model, dtype)?;
     let spec = args.data.or_split(&args.model, "train");
-    let set = args.data.load(&spec, &loaded.model)?;
-    let gram_set = args.gram_data.as_ref().map(|g| data::load(g, &loaded.model)).transpose()?;
+    let set = args.data.load(&spec, &loaded)?;
+    let gram_set = args.gram_data.as_ref().map(|g| data::load_or_cut(g, &loaded, args.data.cut())).transpose()?;
     let options = args.options(&loaded.model)?;
     let manifest = args.manifest(&loaded, (&spec, &set), gram_set.as_ref(), dtype, &device);
     let problem = Problem { model: &loaded.model, data: &set, gram_data: gram_set.as_ref(), options: &options };

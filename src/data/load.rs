@@ -1,23 +1,39 @@
-//! Reading a data set from safetensors and checking it against the model it is for.
+//! Reading a data set and checking it against the model it is for.
 
 use std::path::{Path, PathBuf};
 
+use super::text::text_of;
+use super::windows::{Cut, windows};
 use super::{DataSet, Labels, Samples};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::index;
-use crate::model::{Checkpoint, Mlp, Model, TransformerConfig, in_range};
+use crate::model::{Checkpoint, Loaded, Mlp, Model, TransformerConfig, in_range};
+use crate::ops::loss::SKIPPED;
+
+/// The label of what is not to be predicted, as the field's libraries write it.
+const IGNORED: i64 = -100;
+
+/// As [`load`]; takes also text, a file whose name ends in .txt or .jsonl in any case, which it cuts
+/// into windows of tokens by the tokenizer in the model's folder (see [`windows`]).
+pub fn load_or_cut(spec: &str, loaded: &Loaded, cut: Cut) -> Result<DataSet> {
+    match text_of(spec)? {
+        Some((path, kind)) => windows(path, kind, loaded, cut),
+        None => load(spec, &loaded.model),
+    }
+}
 
 /// Loads `FILE` or `FILE#NAME`, where FILE is a safetensors file or `demo:NAME`.
 ///
 /// Transformers: `tokens` `[N, T]` integers and, if present, `labels` `[N]` or `[N, T]`. MLPs: `inputs`
 /// `[N, ...]` floats, flattened to the model's input width, and `labels` `[N]`. With NAME the tensors are
 /// `NAME.tokens` and so on; without it a file that holds a single NAME needs none. Where the model reads
-/// only the last position, of labels `[N, T]` the last column is kept.
+/// only the last position, of labels `[N, T]` the last column is kept. The label -100 marks what is not to
+/// be predicted. An encoder takes an `attention_mask` `[N, T]`, 0 where a token is hidden.
 ///
 /// Fails with one sentence on a missing tensor, an empty data set, sequences longer than the context, ids
 /// outside the vocabulary, inputs of another width or not finite, labels outside the classes or of another
-/// number, an `attention_mask` that hides a token, and on text files.
+/// number, an `attention_mask` of a decoder that hides a token, `token_type_ids` other than 0, and on text.
 pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
     let (file, name, shown) = open(spec)?;
     let kind = match model {
@@ -47,13 +63,14 @@ pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
             (Samples::Inputs { x, n, width: m.config.input_size }, vec![vec![n]], true)
         }
     };
-    check_mask(&file, &key("attention_mask"), &samples)?;
+    let mask = mask(&file, &key("attention_mask"), &samples, model.is_encoder())?;
+    check_segments(&file, &key("token_type_ids"))?;
     let labels = match file.shape(&key("labels")) {
         None => None,
         Some(_) => Some(labels(&file, &key("labels"), &label_shapes, read_last, model.classes())?),
     };
     let shown = name.map_or(shown.clone(), |n| format!("{shown}#{n}"));
-    Ok(DataSet { samples, labels, name: shown, sha256: file.sha256() })
+    Ok(DataSet { samples, labels, mask, text: None, name: shown, sha256: file.sha256() })
 }
 
 /// The file of a specification, its NAME if one is given, and how the file is called in a manifest.
@@ -72,13 +89,8 @@ fn open(spec: &str) -> Result<(Checkpoint, Option<String>, String)> {
         return Ok((Checkpoint::from_static(&Path::new(file).join("dataset.safetensors"), demo.dataset)?, name, file.into()));
     }
     let path = PathBuf::from(file);
-    let extension = path.extension().map(|e| e.to_ascii_lowercase());
-    if extension.is_some_and(|e| e == "txt" || e == "jsonl") {
-        return Err(Error::file(
-            &path,
-            "text, which needs a tokenizer that this model's layout does not carry",
-            "a safetensors file",
-        ));
+    if text_of(spec)?.is_some() {
+        return Err(Error::file(&path, "text", "a safetensors file"));
     }
     let shown = path.file_name().map_or_else(|| file.into(), |n| n.to_string_lossy().into_owned());
     Ok((Checkpoint::open(&path)?, name, shown))
@@ -148,18 +160,42 @@ fn inputs(file: &Checkpoint, name: &str, model: &Mlp) -> Result<(Vec<f64>, usize
     Ok((x, n))
 }
 
-/// A decoder reads every token: a mask that hides some would ask for another model.
-fn check_mask(file: &Checkpoint, name: &str, samples: &Samples) -> Result<()> {
-    let Some(shape) = file.shape(name) else { return Ok(()) };
-    let &Samples::Tokens { n, t, .. } = samples else { return Ok(()) };
+/// The mask of an encoder. A decoder reads every token: a mask that hides some would ask for another model.
+fn mask(file: &Checkpoint, name: &str, samples: &Samples, is_encoder: bool) -> Result<Option<Vec<u32>>> {
+    let Some(shape) = file.shape(name) else { return Ok(None) };
+    let &Samples::Tokens { n, t, .. } = samples else { return Ok(None) };
+    let wrong = |found: String, expected: &str| Err(Error::tensor(file.path(), name, found, expected));
     if shape != [n, t] {
-        return Err(Error::tensor(file.path(), name, format!("shape {shape:?}"), format!("shape [{n}, {t}], by the tokens")));
+        return wrong(format!("shape {shape:?}"), &format!("shape [{n}, {t}], by the tokens"));
     }
-    match file.tensor_i64(name)?.iter().position(|&x| x != 1) {
+    let mask = file.tensor_i64(name)?;
+    if !is_encoder {
+        return match mask.iter().position(|&x| x != 1) {
+            None => Ok(None),
+            Some(i) => {
+                let found = format!("a hidden token at index {:?}", index(i, shape));
+                wrong(found, "all ones, or no mask: only encoders can hide tokens")
+            }
+        };
+    }
+    if let Some(i) = mask.iter().position(|x| ![0, 1].contains(x)) {
+        return wrong(format!("{} at index {:?}", mask[i], index(i, shape)), "0 for a hidden token, 1 for any other");
+    }
+    match mask.chunks_exact(t).position(|row| !row.contains(&1)) {
+        None => Ok(Some(mask.into_iter().map(|x| x as u32).collect())),
+        Some(i) => wrong(format!("every token hidden in row {i}"), "at least one that is not"),
+    }
+}
+
+/// Every token is of segment 0: embeddings of other segments are not read.
+fn check_segments(file: &Checkpoint, name: &str) -> Result<()> {
+    let Some(shape) = file.shape(name) else { return Ok(()) };
+    let ids = file.tensor_i64(name)?;
+    match ids.iter().position(|&x| x != 0) {
         None => Ok(()),
         Some(i) => {
-            let found = format!("a hidden token at index {:?}", index(i, shape));
-            Err(Error::tensor(file.path(), name, found, "all ones, or no mask: only encoders can hide tokens"))
+            let found = format!("segment {} at index {:?}", ids[i], index(i, shape));
+            Err(Error::tensor(file.path(), name, found, "all zeros, or no such tensor: texts of one segment"))
         }
     }
 }
@@ -173,9 +209,10 @@ fn labels(file: &Checkpoint, name: &str, shapes: &[Vec<usize>], read_last: bool,
     }
     let checked = file.tensor_i64(name)?.into_iter().enumerate().map(|(i, label)| {
         let fit = u32::try_from(label).ok().filter(|&l| (l as usize) < classes);
-        fit.ok_or_else(|| {
+        fit.or((label == IGNORED).then_some(SKIPPED)).ok_or_else(|| {
             let found = format!("label {label} at index {:?}", index(i, shape));
-            Error::tensor(file.path(), name, found, format!("labels from 0 to {}, the model's classes", classes - 1))
+            let expected = format!("labels from 0 to {}, the model's classes, or -100 for none", classes - 1);
+            Error::tensor(file.path(), name, found, expected)
         })
     });
     let values: Vec<u32> = checked.collect::<Result<_>>()?;
@@ -264,6 +301,44 @@ mod tests {
     }
 
     #[test]
+    fn an_encoder_takes_a_mask() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d.safetensors");
+        let samples = Samples::Tokens { ids: vec![1; 6], n: 2, t: 3 };
+        let taken = |x: &[i64]| {
+            write(&path, &Tensors::from([("m".into(), ints(&[2, 3], x))]));
+            mask(&Checkpoint::open(&path).unwrap(), "m", &samples, true).map_err(|e| e.to_string())
+        };
+        assert_eq!(taken(&[1, 1, 0, 0, 1, 0]), Ok(Some(vec![1, 1, 0, 0, 1, 0])));
+        assert_eq!(mask(&Checkpoint::open(&path).unwrap(), "none", &samples, true).unwrap(), None);
+        let e = taken(&[1, 1, 0, 0, 2, 0]).unwrap_err();
+        assert!(e.contains("tensor m: 2 at index [1, 1]; expected 0 for a hidden token"), "{e}");
+        assert!(taken(&[1, -1, 0, 0, 1, 0]).unwrap_err().contains("-1 at index [0, 1]"));
+        assert!(taken(&[1, 1, 0, 0, 0, 0]).unwrap_err().contains("every token hidden in row 1"));
+    }
+
+    #[test]
+    fn texts_have_one_segment() {
+        let data = |x: &[i64]| [("s.tokens", ints(&[1, 2], &[1, 2])), ("s.token_type_ids", ints(&[1, 2], x))];
+        assert!(load_from(&data(&[0, 0]), "#s", &transformer(false)).is_ok());
+        let e = message(&data(&[0, 1]), "#s", &transformer(false));
+        assert!(e.contains("tensor s.token_type_ids: segment 1 at index [0, 1]; expected all zeros"), "{e}");
+    }
+
+    #[test]
+    fn labels_may_be_left_out() {
+        let data = [("tokens", ints(&[2, 3], &[1; 6])), ("labels", ints(&[2, 3], &[-100, 1, 2, 3, -100, -100]))];
+        let labels = |values: &[u32], per_position| Some(Labels { values: values.to_vec(), per_position });
+        const S: u32 = SKIPPED;
+        assert_eq!(load_from(&data, "", &transformer(false)).unwrap().labels, labels(&[S, 1, 2, 3, S, S], true));
+        assert_eq!(load_from(&data, "", &transformer(true)).unwrap().labels, labels(&[2, S], false));
+        for bad in [-99, -1, i64::from(S)] {
+            let e = message(&[("tokens", ints(&[1, 1], &[1])), ("labels", ints(&[1], &[bad]))], "", &transformer(true));
+            assert!(e.contains(&format!("label {bad} at index [0]; expected labels from 0 to 3")), "{e}");
+        }
+    }
+
+    #[test]
     fn inputs_are_flattened() {
         let x: Vec<f64> = (0..12).map(f64::from).collect();
         let data = [("a.inputs", reals(&[3, 2, 2], &x)), ("a.labels", short(&[3], &[2, 0, 1]))];
@@ -342,7 +417,7 @@ mod tests {
             let path = dir.path().join(name);
             std::fs::write(&path, "text").unwrap();
             let e = load(path.to_str().unwrap(), &transformer(false)).unwrap_err().to_string();
-            assert!(e.contains(name) && e.contains("tokenizer"), "{e}");
+            assert!(e.contains(&format!("{name}: text; expected a safetensors file")), "{e}");
         }
         let e = load(dir.path().join("none.safetensors#x").to_str().unwrap(), &transformer(false)).unwrap_err().to_string();
         assert!(e.contains("none.safetensors: no such file"), "{e}");

@@ -8,10 +8,14 @@ pub mod scan;
 pub mod stream;
 mod targets;
 pub mod tensor_file;
+mod text;
 pub mod tree;
+mod windows;
 
-pub use load::load;
+pub use load::{load, load_or_cut};
 pub use targets::targets;
+pub use text::{TextKind, text_of};
+pub use windows::{Cut, TextInfo};
 
 /// Samples checked against the model they are for.
 #[derive(Clone, Debug)]
@@ -19,6 +23,10 @@ pub struct DataSet {
     pub samples: Samples,
     /// `None` if the file has none; a transformer that reads every position then predicts the next token.
     pub labels: Option<Labels>,
+    /// `[n, t]`, 0 where a token is hidden from the others and 1 elsewhere; only for encoders.
+    pub mask: Option<Vec<u32>>,
+    /// Where the samples were cut from, if that is text.
+    pub text: Option<TextInfo>,
     /// `FILE` or `FILE#NAME` without its folder, or `demo:NAME#SPLIT`.
     pub name: String,
     /// SHA-256 of the file, in hexadecimal.
@@ -38,6 +46,7 @@ pub enum Samples {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
     /// `[n, t]` if `per_position`, else `[n]`: one per sample, for its output (transformers: at the last position).
+    /// [`SKIPPED`](crate::ops::loss::SKIPPED) where there is nothing to predict.
     pub values: Vec<u32>,
     /// Only where the model reads every position.
     pub per_position: bool,
@@ -49,6 +58,9 @@ impl DataSet {
         let count = self.samples.count();
         if let Some(labels) = &mut self.labels {
             labels.values.truncate(labels.values.len() / count.max(1) * n);
+        }
+        if let Some(mask) = &mut self.mask {
+            mask.truncate(n * self.samples.positions());
         }
         match &mut self.samples {
             Samples::Tokens { ids, n: count, t } => {
@@ -88,11 +100,13 @@ mod tests {
     fn the_first_samples_keep_their_labels() {
         let labels = Some(Labels { values: vec![1, 2, 3, 4, 5, 6], per_position: true });
         let samples = Samples::Tokens { ids: vec![7, 8, 9, 10, 11, 12], n: 3, t: 2 };
-        let set = DataSet { samples, labels, name: "d".into(), sha256: String::new() }.first(2);
+        let mask = Some(vec![1, 1, 1, 0, 1, 0]);
+        let set = DataSet { samples, labels, mask, text: None, name: "d".into(), sha256: String::new() }.first(2);
         assert_eq!(set.samples, Samples::Tokens { ids: vec![7, 8, 9, 10], n: 2, t: 2 });
         assert_eq!(set.labels.map(|l| l.values), Some(vec![1, 2, 3, 4]));
+        assert_eq!(set.mask, Some(vec![1, 1, 1, 0]));
         let samples = Samples::Inputs { x: vec![1.0, 2.0, 3.0], n: 3, width: 1 };
-        let set = DataSet { samples, labels: None, name: "d".into(), sha256: String::new() }.first(1);
+        let set = DataSet { samples, labels: None, mask: None, text: None, name: "d".into(), sha256: String::new() }.first(1);
         assert_eq!(set.samples, Samples::Inputs { x: vec![1.0], n: 1, width: 1 });
     }
 }

@@ -31,6 +31,7 @@ pub fn targets(data: &DataSet, model: &Model) -> Result<(Labels, usize)> {
         (None, _) => return Err(wrong("not in the file", "labels [N]: this model gives one output a sample")),
     };
     match values.iter().filter(|&&l| l != SKIPPED).count() {
+        0 if data.labels.is_some() => Err(wrong("-100 for every output", "at least one label that names a class")),
         0 => Err(wrong("not in the file, and samples of one token", "labels, or samples with a next token")),
         count => Ok((Labels { values, per_position: reads_all }, count)),
     }
@@ -64,7 +65,7 @@ mod tests {
     fn data(t: usize, ids: &[u32], labels: Option<(&[u32], bool)>) -> DataSet {
         let samples = Samples::Tokens { ids: ids.to_vec(), n: ids.len() / t, t };
         let labels = labels.map(|(values, per_position)| Labels { values: values.to_vec(), per_position });
-        DataSet { samples, labels, name: "d".into(), sha256: String::new() }
+        DataSet { samples, labels, mask: None, text: None, name: "d".into(), sha256: String::new() }
     }
     fn found(data: &DataSet, model: &Model) -> std::result::Result<(Vec<u32>, usize), String> {
         targets(data, model).map(|(l, n)| (l.values, n)).map_err(|e| e.to_string())
@@ -91,6 +92,8 @@ mod tests {
         let message = |d: &DataSet, m: &Model| found(d, m).unwrap_err();
         assert!(message(&data(3, &[1; 6], None), &transformer(true)).contains("one output a sample"));
         assert!(message(&data(1, &[1; 6], None), &transformer(false)).contains("samples of one token"));
+        let e = message(&data(2, &[1, 3], Some((&[S, S], true))), &transformer(false));
+        assert!(e.contains("tensor labels: -100 for every output; expected at least one"), "{e}");
         let e = message(&data(2, &[1, 10], None), &transformer(false));
         assert!(e.contains("tensor tokens: token id 10 as a next token; expected ids from 0 to 8"), "{e}");
     }

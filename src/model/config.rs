@@ -200,6 +200,10 @@ fn transformer(keys: &Keys) -> Result<TransformerConfig> {
         "use_attn_scale",
         "read_position",
         "attention_dir",
+        // Read with the tokenizer, where special tokens are asked for.
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
     ])?;
     keys.fixed("positional_embedding_type", "standard")?;
     if keys.map.contains_key("attention_dir") {

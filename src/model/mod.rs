@@ -17,9 +17,10 @@ mod reader;
 mod save;
 pub mod sections;
 pub mod site;
+mod tokenizer;
 mod transformer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -29,6 +30,7 @@ pub use mlp::Mlp;
 pub use random::{random_mlp, random_transformer};
 pub(crate) use reader::in_range;
 pub use save::save;
+pub use tokenizer::Tokenizer;
 pub use transformer::{Affine, Block, Transformer};
 
 use crate::demo;
@@ -54,6 +56,24 @@ pub struct Loaded {
     pub sha256: String,
     /// `config.json` as it stands.
     pub config_json: serde_json::Value,
+    /// The folder, or `demo:NAME`.
+    folder: PathBuf,
+}
+
+impl Loaded {
+    /// Opens the tokenizer in the model's folder. Fails if there is none, or if it knows more tokens than
+    /// the model embeds; a model that embeds more than that is fine, as vocabularies are often padded.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let tokenizer = Tokenizer::open(&self.folder, &self.config_json)?;
+        match self.model.d_vocab() {
+            Some(d_vocab) if tokenizer.size() > d_vocab => {
+                let found = format!("a vocabulary of {} tokens", tokenizer.size());
+                let expected = format!("at most {d_vocab}, as many as the model embeds");
+                Err(Error::file(&self.folder.join(tokenizer::FILE), found, expected))
+            }
+            _ => Ok(tokenizer),
+        }
+    }
 }
 
 impl Model {
@@ -96,7 +116,8 @@ impl Model {
             Config::Mlp(c) => Model::Mlp(Mlp::load(c, &file, dtype)?),
         };
         let sha256 = format!("{:x}", Sha256::new().chain_update(config).chain_update(file.bytes()).finalize());
-        Ok(Loaded { model, name, sha256, config_json })
+        let folder = path.parent().unwrap_or(path).into();
+        Ok(Loaded { model, name, sha256, config_json, folder })
     }
     /// The dtype of the weights.
     pub fn dtype(&self) -> DType {
@@ -110,6 +131,26 @@ impl Model {
         match self {
             Model::Transformer(t) => t.config.d_vocab_out,
             Model::Mlp(m) => m.config.output_size,
+        }
+    }
+    /// Number of token ids that the model embeds; `None` if it reads vectors.
+    pub fn d_vocab(&self) -> Option<usize> {
+        match self {
+            Model::Transformer(t) => Some(t.config.d_vocab),
+            Model::Mlp(_) => None,
+        }
+    }
+    /// The longest sequence of tokens; `None` if the model reads vectors.
+    pub fn n_ctx(&self) -> Option<usize> {
+        match self {
+            Model::Transformer(t) => Some(t.config.n_ctx),
+            Model::Mlp(_) => None,
+        }
+    }
+    /// Whether every position may read every other one, so that tokens can be hidden by a mask.
+    pub fn is_encoder(&self) -> bool {
+        match self {
+            Model::Transformer(_) | Model::Mlp(_) => false,
         }
     }
 }

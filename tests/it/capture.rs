@@ -152,7 +152,7 @@ fn layers_of_an_mlp() {
         let (n, x) = (600, naive::Numbers::new(9).many(600 * 5));
         let traces: Vec<Trace> = x.chunks(5).map(|x| naive::forward_mlp(&m, x)).collect();
         let samples = Samples::Inputs { x: x.clone(), n, width: 5 };
-        let data = DataSet { samples, labels: None, name: "x".into(), sha256: String::new() };
+        let data = DataSet { samples, labels: None, mask: None, text: None, name: "x".into(), sha256: String::new() };
         let model = Model::Mlp(m);
         with_runner(2, None, |runner| {
             let file = capture(&model, &data, &["act", "pre", "logits"], runner, &dir.path().join("f"));

@@ -97,7 +97,7 @@ pub fn data(model: &Model, n: usize, seed: u64) -> DataSet {
 
 /// A data set without labels.
 pub fn of_samples(samples: Samples) -> DataSet {
-    DataSet { samples, labels: None, name: "random".into(), sha256: String::new() }
+    DataSet { samples, labels: None, mask: None, text: None, name: "random".into(), sha256: String::new() }
 }
 
 impl Case {

@@ -74,6 +74,8 @@ fn classes_of_an_mlp() {
     let data = DataSet {
         samples: Samples::Inputs { x: x.clone(), n, width: 6 },
         labels: Some(Labels { values: labels.clone(), per_position: false }),
+        mask: None,
+        text: None,
         name: "x".into(),
         sha256: String::new(),
     };

@@ -76,7 +76,14 @@ pub fn random(config: &TransformerConfig, dtype: DType, seed: u64) -> Transforme
 pub fn tokens(vocabulary: usize, n: usize, t: usize, seed: u64) -> DataSet {
     let mut numbers = Numbers::new(seed);
     let ids = (0..n * t).map(|_| (numbers.bits() % vocabulary as u64) as u32).collect();
-    DataSet { samples: Samples::Tokens { ids, n, t }, labels: None, name: "random".into(), sha256: String::new() }
+    DataSet {
+        samples: Samples::Tokens { ids, n, t },
+        labels: None,
+        mask: None,
+        text: None,
+        name: "random".into(),
+        sha256: String::new(),
+    }
 }
 
 /// The sequences of a data set of tokens.
