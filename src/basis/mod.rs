@@ -239,7 +239,7 @@ pub fn edges_between(problem: Problem, bases: &[Option<Basis>], runner: &Runner)
 
 /// Emits the model's input for a block and what the first modules make of it.
 pub fn start(b: &mut Builder<Launch>, model: &Model, net: &Network, batch: Batch, until: usize) -> Result<(stream::Input, Taps)> {
-    let (input, first) = model.input(b, net, batch);
+    let (input, first) = model.input(b, net, batch)?;
     let taps = forward(b, net, first, batch, until)?;
     Ok((input, taps))
 }

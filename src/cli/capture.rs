@@ -28,6 +28,9 @@ pub struct Args {
     /// Layers, as in 0..6 (without 6) or 0,3 [default: all]
     #[arg(long, value_name = "LAYERS")]
     pub layers: Option<Layers>,
+    /// Positions, as in 0..6 (without 6) or 0,3 [default: all]
+    #[arg(long, value_name = "POSITIONS")]
+    pub positions: Option<Layers>,
     #[command(flatten)]
     pub common: Common,
 }
@@ -55,7 +58,12 @@ pub fn run(args: Args) -> Result<()> {
     let places = loaded.model.places("--sites", &args.sites, &layers)?;
     let set = args.data.load(&spec, &loaded)?;
     let runner = args.common.runner(&device, &progress)?;
-    capture(&loaded.model, &set, &places, &runner, &args.out, &metadata("capture", &loaded, &set)?)
+    let positions = args.positions.as_ref().map(|p| p.resolve("--positions", set.samples.positions())).transpose()?;
+    let mut metadata = metadata("capture", &loaded, &set)?;
+    if let Some(positions) = &positions {
+        metadata.insert("positions".into(), serde_json::json!(positions).to_string());
+    }
+    capture(&loaded.model, &set, &places, positions.as_deref(), &runner, &args.out, &metadata)
 }
 
 #[cfg(test)]

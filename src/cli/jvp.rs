@@ -41,13 +41,13 @@ pub fn run(args: Args) -> Result<()> {
     let progress = args.common.progress();
     let device = args.common.device(DType::F32, &progress)?;
     let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
-    let Model::Transformer(model) = &loaded.model else {
+    let Some(model) = loaded.model.lm() else {
         return Err(Error::flag("MODEL", format!("{}, an mlp", loaded.name), "a transformer: an mlp has no blocks"));
     };
     let set = data::load(&args.data, &loaded.model)?;
     let file = Checkpoint::open(args.data.as_ref())?;
     let runner = args.common.runner(&device, &progress)?;
-    products(model, &set, &file, &runner, &args.out, &metadata("jvp", &loaded, &set)?)
+    products(&model, &set, &file, &runner, &args.out, &metadata("jvp", &loaded, &set)?)
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::packed::Packed;
 use super::stream::{Input, Pass};
 use super::{DataSet, Samples};
 use crate::device::{Arena, DType, Device, Program, Real, View};
 use crate::error::{Error, Result};
+use crate::model::lm::forward::Inputs;
 use crate::ops::offload::Mirror;
 use crate::ops::{self, Launch};
 
@@ -47,6 +49,17 @@ impl AnyArena {
             (Samples::Tokens { ids, t, .. }, Input::Tokens(b)) => {
                 each!(&mut self.host, a => a.int_mut(b)).copy_from_slice(&ids[range.start * t..range.end * t]);
             }
+            (Samples::Tokens { ids, t, .. }, Input::Packed(inputs)) => {
+                let rows = range.start * t..range.end * t;
+                let mut packed = Packed::new(ids[rows.clone()].chunks_exact(*t));
+                if let Some(mask) = &data.mask {
+                    packed.hide(&mask[rows]);
+                }
+                if inputs.queries.is_some() {
+                    packed.read_last();
+                }
+                self.pack(&inputs, &packed)?;
+            }
             (Samples::Inputs { x, width, .. }, Input::Values(v)) => self.fill(&v, &x[range.start * width..range.end * width]),
             _ => {
                 let expected = "tokens for a transformer, inputs for an MLP";
@@ -60,6 +73,13 @@ impl AnyArena {
         }
         if let Some(b) = pass.first {
             each!(&mut self.host, a => a.int_mut(b))[0] = range.start as u32;
+        }
+        Ok(())
+    }
+    /// Puts packed sequences where `inputs` wants them. Fails if their number of rows is another.
+    pub fn pack(&mut self, inputs: &Inputs, packed: &Packed) -> Result<()> {
+        for (buffer, values) in packed.contents(inputs)? {
+            each!(&mut self.host, a => a.int_mut(buffer)).copy_from_slice(values);
         }
         Ok(())
     }
@@ -78,6 +98,16 @@ impl AnyArena {
     /// The buffer of `v`.
     pub fn read(&self, v: &View) -> Vec<f64> {
         each!(&self.host, a => a.real(v.buffer).iter().map(|x| x.to_f64()).collect())
+    }
+    /// The rows of `v` back to back.
+    pub fn read_rows(&self, v: &View) -> Vec<f64> {
+        each!(&self.host, a => (0..v.rows).flat_map(|i| a.row(v, i)).map(|x| x.to_f64()).collect())
+    }
+    /// Of `v`, the rows of `samples` equal parts, of each part those of `rows`; back to back.
+    pub fn rows(&self, v: &View, samples: usize, rows: &[usize]) -> Vec<u8> {
+        let each_sample = v.rows / samples.max(1);
+        let rows = (0..samples).flat_map(|s| rows.iter().map(move |r| s * each_sample + r));
+        each!(&self.host, a => rows.flat_map(|i| bytemuck::cast_slice::<_, u8>(a.row(v, i))).copied().collect())
     }
     /// The rows of `v` back to back, as they lie in memory.
     pub fn bytes(&self, v: &View) -> Cow<'_, [u8]> {

@@ -8,7 +8,7 @@ use super::{DataSet, Labels, Samples};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::model::checkpoint::index;
-use crate::model::{Checkpoint, Loaded, Mlp, Model, TransformerConfig, in_range};
+use crate::model::{Checkpoint, Loaded, Mlp, Model, in_range};
 use crate::ops::loss::SKIPPED;
 
 /// The label of what is not to be predicted, as the field's libraries write it.
@@ -37,7 +37,7 @@ pub fn load_or_cut(spec: &str, loaded: &Loaded, cut: Cut) -> Result<DataSet> {
 pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
     let (file, name, shown) = open(spec)?;
     let kind = match model {
-        Model::Transformer(_) => "tokens",
+        Model::Transformer(_) | Model::Lm(_) => "tokens",
         Model::Mlp(_) => "inputs",
     };
     let name = match name {
@@ -48,26 +48,28 @@ pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
     let tensor = key(kind);
     if file.shape(&tensor).is_none() {
         let needs = match model {
-            Model::Transformer(_) => "token ids [N, T], as the model is a transformer",
+            Model::Transformer(_) | Model::Lm(_) => "token ids [N, T], as the model is a transformer",
             Model::Mlp(_) => "input vectors [N, d], as the model is an mlp",
         };
         return Err(Error::tensor(file.path(), &tensor, format!("not in the file, which holds {}", file.contents()), needs));
     }
-    let (samples, label_shapes, read_last) = match model {
-        Model::Transformer(m) => {
-            let (ids, n, t) = tokens(&file, &tensor, &m.config)?;
-            (Samples::Tokens { ids, n, t }, vec![vec![n], vec![n, t]], m.config.read_last)
-        }
+    let sequences = |d_vocab, n_ctx| {
+        let (ids, n, t) = tokens(&file, &tensor, d_vocab, n_ctx)?;
+        Ok((Samples::Tokens { ids, n, t }, vec![vec![n], vec![n, t]]))
+    };
+    let (samples, label_shapes) = match model {
+        Model::Transformer(m) => sequences(m.config.d_vocab, m.config.n_ctx)?,
+        Model::Lm(lm) => sequences(lm.d_vocab, lm.n_ctx)?,
         Model::Mlp(m) => {
             let (x, n) = inputs(&file, &tensor, m)?;
-            (Samples::Inputs { x, n, width: m.config.input_size }, vec![vec![n]], true)
+            (Samples::Inputs { x, n, width: m.config.input_size }, vec![vec![n]])
         }
     };
     let mask = mask(&file, &key("attention_mask"), &samples, model.is_encoder())?;
     check_segments(&file, &key("token_type_ids"))?;
     let labels = match file.shape(&key("labels")) {
         None => None,
-        Some(_) => Some(labels(&file, &key("labels"), &label_shapes, read_last, model.classes())?),
+        Some(_) => Some(labels(&file, &key("labels"), &label_shapes, model.reads_last(), model.classes())?),
     };
     let shown = name.map_or(shown.clone(), |n| format!("{shown}#{n}"));
     Ok(DataSet { samples, labels, mask, text: None, name: shown, sha256: file.sha256() })
@@ -114,7 +116,7 @@ fn only_name(file: &Checkpoint, kind: &str) -> Result<Option<String>> {
     }
 }
 
-fn tokens(file: &Checkpoint, name: &str, config: &TransformerConfig) -> Result<(Vec<u32>, usize, usize)> {
+fn tokens(file: &Checkpoint, name: &str, d_vocab: usize, n_ctx: usize) -> Result<(Vec<u32>, usize, usize)> {
     let wrong = |found: String, expected: String| Error::tensor(file.path(), name, found, expected);
     let shape = file.shape(name).unwrap_or_default();
     let &[n, t] = shape else {
@@ -123,14 +125,14 @@ fn tokens(file: &Checkpoint, name: &str, config: &TransformerConfig) -> Result<(
     if n == 0 || t == 0 {
         return Err(wrong(format!("shape {shape:?}, an empty data set"), "at least one sequence of at least one token".into()));
     }
-    if t > config.n_ctx {
-        return Err(wrong(format!("sequences of {t} tokens"), format!("at most {}, the model's context n_ctx", config.n_ctx)));
+    if t > n_ctx {
+        return Err(wrong(format!("sequences of {t} tokens"), format!("at most {n_ctx}, the model's context n_ctx")));
     }
     let ids = file.tensor_i64(name)?.into_iter().enumerate().map(|(i, id)| {
-        let fit = u32::try_from(id).ok().filter(|&id| (id as usize) < config.d_vocab);
+        let fit = u32::try_from(id).ok().filter(|&id| (id as usize) < d_vocab);
         fit.ok_or_else(|| {
             let found = format!("token id {id} in row {}, position {}", i / t, i % t);
-            wrong(found, format!("ids from 0 to {}, the model's vocabulary", config.d_vocab - 1))
+            wrong(found, format!("ids from 0 to {}, the model's vocabulary", d_vocab - 1))
         })
     });
     Ok((ids.collect::<Result<_>>()?, n, t))
@@ -202,6 +204,9 @@ fn check_segments(file: &Checkpoint, name: &str) -> Result<()> {
 
 fn labels(file: &Checkpoint, name: &str, shapes: &[Vec<usize>], read_last: bool, classes: usize) -> Result<Labels> {
     let shape = file.shape(name).unwrap_or_default();
+    if classes == 0 {
+        return Err(Error::tensor(file.path(), name, "labels for a checkpoint without an output head", "a checkpoint with one"));
+    }
     if !shapes.iter().any(|s| s == shape) {
         let expected: Vec<String> = shapes.iter().map(|s| format!("{s:?}")).collect();
         let (found, expected) = (format!("shape {shape:?}"), format!("shape {}, by the samples", expected.join(" or ")));

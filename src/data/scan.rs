@@ -18,8 +18,22 @@ pub struct Scan {
     pub pass: Pass,
     /// Whole buffers that receive rows of the block's samples.
     pub feeds: Vec<View>,
-    /// The tensors of the file, in its order; the rows of a sample follow each other.
-    pub outs: Vec<View>,
+    /// The first tensors of the file, in its order.
+    pub outs: Vec<Out>,
+}
+
+/// What is written of a value: the rows of a sample follow each other.
+#[derive(Debug)]
+pub struct Out {
+    pub view: View,
+    /// The rows of each sample that are written, counted within it; `None`: all.
+    pub rows: Option<Vec<usize>>,
+}
+
+impl From<View> for Out {
+    fn from(view: View) -> Self {
+        Self { view, rows: None }
+    }
 }
 
 impl AsRef<Pass> for Scan {
@@ -44,7 +58,10 @@ pub fn scan(
         }
         arena.run(&scan.pass.program)?;
         let mut outs = scan.outs.iter().enumerate();
-        outs.try_for_each(|(i, view)| file.write(i, samples.start, &arena.bytes(view)))
+        outs.try_for_each(|(i, out)| match &out.rows {
+            None => file.write(i, samples.start, &arena.bytes(&out.view)),
+            Some(rows) => file.write(i, samples.start, &arena.rows(&out.view, samples.len(), rows)),
+        })
     };
     each_block(runner, name, data, 0, build, work, Ok)
 }

@@ -14,6 +14,7 @@ use crate::data::tree::{Join, Tree};
 use crate::device::{DType, Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
 use crate::model::forward::Batch;
+use crate::model::lm::forward::Inputs;
 use crate::ops::{Launch, offload};
 use crate::progress::Progress;
 
@@ -87,6 +88,8 @@ pub struct Pass {
 #[derive(Clone, Copy, Debug)]
 pub enum Input {
     Tokens(IntBuffer),
+    /// Token sequences behind each other, each sample a sequence.
+    Packed(Inputs),
     Values(View),
 }
 

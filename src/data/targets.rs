@@ -14,7 +14,7 @@ use crate::ops::loss::SKIPPED;
 /// transformer that reads every position predicts the next token of the same sample. Fails if there
 /// is nothing to predict.
 pub fn targets(data: &DataSet, model: &Model) -> Result<(Labels, usize)> {
-    let reads_all = matches!(model, Model::Transformer(t) if !t.config.read_last);
+    let reads_all = !model.reads_last();
     let outputs = if reads_all { data.samples.positions() } else { 1 };
     let wrong = |found: &str, expected: &str| Error::tensor(Path::new(&data.name), "labels", found, expected);
     let values = match (&data.labels, &data.samples) {
@@ -22,6 +22,9 @@ pub fn targets(data: &DataSet, model: &Model) -> Result<(Labels, usize)> {
         (Some(l), _) => {
             let row = |&label: &u32| std::iter::repeat_n(SKIPPED, outputs - 1).chain([label]);
             l.values.iter().flat_map(row).collect()
+        }
+        (None, Samples::Tokens { .. }) if model.is_encoder() => {
+            return Err(wrong("not in the file", "labels [N, T]: an encoder reads the whole sequence and predicts no next token"));
         }
         (None, Samples::Tokens { ids, t, .. }) if reads_all => {
             let values: Vec<u32> = ids.chunks_exact(*t).flat_map(|row| row[1..].iter().copied().chain([SKIPPED])).collect();

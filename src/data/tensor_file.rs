@@ -20,39 +20,58 @@ pub struct TensorFile {
     partial: PathBuf,
     file: Mutex<File>,
     places: Vec<Place>,
-    element: u64,
     is_finished: bool,
+}
+
+/// A tensor of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: String,
+    /// `[n, ..]`
+    pub shape: Vec<usize>,
+    /// Integers of 64 bits instead of floating point numbers.
+    pub is_integer: bool,
+}
+
+impl Entry {
+    /// A tensor of floating point numbers.
+    pub fn real(name: impl Into<String>, shape: Vec<usize>) -> Self {
+        Self { name: name.into(), shape, is_integer: false }
+    }
+    /// A tensor of i64.
+    pub fn integer(name: impl Into<String>, shape: Vec<usize>) -> Self {
+        Self { name: name.into(), shape, is_integer: true }
+    }
 }
 
 /// Where a tensor `[n, ..]` lies.
 #[derive(Debug)]
 struct Place {
     start: u64,
-    /// Elements of one sample.
+    /// Bytes of one sample.
     sample: u64,
 }
 
 impl TensorFile {
-    /// Begins `path` with the header of `tensors`, names with shapes `[n, ..]`, which are stored in
-    /// this order. Fails if the file cannot be written or would have more than 2^63 bytes.
-    pub fn create(
-        path: &Path,
-        dtype: DType,
-        metadata: &BTreeMap<String, String>,
-        tensors: &[(String, Vec<usize>)],
-    ) -> Result<Self> {
-        let (element, mut at) = (dtype.bytes() as u64, 0u64);
+    /// Begins `path` with the header of `tensors`, which are stored in this order, floating point numbers
+    /// as `dtype`. Fails if the file cannot be written or would have more than 2^63 bytes.
+    pub fn create(path: &Path, dtype: DType, metadata: &BTreeMap<String, String>, tensors: &[Entry]) -> Result<Self> {
+        let mut at = 0u64;
         let mut header = Map::from_iter([("__metadata__".to_string(), json!(metadata))]);
         let mut places = Vec::new();
-        for (name, shape) in tensors {
+        for Entry { name, shape, is_integer } in tensors {
+            let (kind, element) = match is_integer {
+                true => ("I64".to_string(), 8),
+                false => (dtype.name().to_uppercase(), dtype.bytes() as u64),
+            };
             let bytes = shape.iter().try_fold(element, |bytes, &n| bytes.checked_mul(n as u64));
             let end = bytes.and_then(|b| at.checked_add(b)).filter(|&end| i64::try_from(end).is_ok());
             let end = end.ok_or_else(|| {
                 let found = format!("tensor {name} of shape {shape:?}, which goes beyond 2^63 bytes");
                 Error::file(path, found, "tensors that fit into a file")
             })?;
-            places.push(Place { start: at, sample: shape[1..].iter().map(|&n| n as u64).product() });
-            header.insert(name.clone(), json!({"dtype": dtype.name().to_uppercase(), "shape": shape, "data_offsets": [at, end]}));
+            places.push(Place { start: at, sample: shape[1..].iter().map(|&n| n as u64).product::<u64>() * element });
+            header.insert(name.clone(), json!({"dtype": kind, "shape": shape, "data_offsets": [at, end]}));
             at = end;
         }
         let mut header = Value::Object(header).to_string();
@@ -66,7 +85,7 @@ impl TensorFile {
         name.push(".partial");
         let partial = PathBuf::from(name);
         let file = File::create(&partial).map_err(|e| Error::io(path, "creating the file", e))?;
-        let begun = Self { path: path.into(), partial, file: Mutex::new(file), places, element, is_finished: false };
+        let begun = Self { path: path.into(), partial, file: Mutex::new(file), places, is_finished: false };
         begun.put(0, &[&length, header.as_bytes()].concat())?;
         begun.with(|file| file.set_len(end))?;
         Ok(begun)
@@ -74,7 +93,7 @@ impl TensorFile {
     /// Writes `bytes`, whole samples from `first` on, of tensor number `tensor`.
     pub fn write(&self, tensor: usize, first: usize, bytes: &[u8]) -> Result<()> {
         let place = &self.places[tensor];
-        self.put(place.start + first as u64 * place.sample * self.element, bytes)
+        self.put(place.start + first as u64 * place.sample, bytes)
     }
     /// Puts the file on the disk and gives it its name.
     pub fn finish(mut self) -> Result<()> {
@@ -115,18 +134,25 @@ mod tests {
     fn pieces_in_any_order_make_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.safetensors");
-        let tensors = [("a".to_string(), vec![3, 2]), ("empty".to_string(), vec![3, 0]), ("\"b\"".to_string(), vec![3])];
+        let tensors = [
+            Entry::real("a", vec![3, 2]),
+            Entry::real("empty", vec![3, 0]),
+            Entry::real("\"b\"", vec![3]),
+            Entry::integer("i", vec![3]),
+        ];
         let file = TensorFile::create(&path, DType::F32, &[("model".into(), "M \"1\"".into())].into(), &tensors).unwrap();
         file.write(2, 1, &bytes(&[8.0, 9.0])).unwrap();
         file.write(0, 2, &bytes(&[5.0, 6.0])).unwrap();
         file.write(0, 0, &bytes(&[1.0, 2.0, 3.0, 4.0])).unwrap();
         file.write(2, 0, &bytes(&[7.0])).unwrap();
+        file.write(3, 1, &[-2i64, 3].map(i64::to_le_bytes).concat()).unwrap();
         assert!(!path.exists());
         file.finish().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let read = Checkpoint::open(&path).unwrap();
         assert_eq!(read.tensor_f64("a", &[3, 2]).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(read.tensor_f64("\"b\"", &[3]).unwrap(), [7.0, 8.0, 9.0]);
+        assert_eq!(read.tensor_i64("i").unwrap(), [0, -2, 3]);
         // An independent reader agrees, on metadata too.
         let raw = fs::read(&path).unwrap();
         let (header, metadata) = safetensors::SafeTensors::read_metadata(&raw).unwrap();
@@ -139,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, "old").unwrap();
-        let file = TensorFile::create(&path, DType::F64, &BTreeMap::new(), &[("a".into(), vec![4])]).unwrap();
+        let file = TensorFile::create(&path, DType::F64, &BTreeMap::new(), &[Entry::real("a", vec![4])]).unwrap();
         assert!(dir.path().join("f.partial").exists());
         drop(file);
         assert_eq!((fs::read_dir(dir.path()).unwrap().count(), fs::read(&path).unwrap()), (1, b"old".to_vec()));
@@ -149,7 +175,7 @@ mod tests {
     fn refusals_are_one_sentence() {
         let dir = tempfile::tempdir().unwrap();
         let create = |path: &Path, shape: &[usize]| {
-            TensorFile::create(path, DType::F32, &BTreeMap::new(), &[("a".into(), shape.to_vec())]).unwrap_err().to_string()
+            TensorFile::create(path, DType::F32, &BTreeMap::new(), &[Entry::real("a", shape.to_vec())]).unwrap_err().to_string()
         };
         let absent = create(&dir.path().join("no/f"), &[1]);
         assert!(absent.contains("no/f: creating the file failed"), "{absent}");

@@ -7,17 +7,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::chain::Chain;
 use super::checkpoint::index;
-use super::forward::{Batch, forward};
-use super::{Checkpoint, Transformer, in_range, network};
+use super::forward::Batch;
+use super::lm::forward::Forward;
+use super::{Checkpoint, Lm, in_range};
 use crate::data::DataSet;
 use crate::data::scan::{Scan, scan};
-use crate::data::stream::{Pass, Runner};
-use crate::data::tensor_file::TensorFile;
-use crate::device::{Builder, View};
+use crate::data::stream::{Input, Pass, Runner};
+use crate::data::tensor_file::{Entry, TensorFile};
+use crate::device::Builder;
 use crate::error::{Error, Result};
-use crate::ops::{Launch, copy};
 
 /// A tensor of directions in the residual stream of a block.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +50,7 @@ const COTANGENT: &str = "cotangent";
 /// Fails with one sentence on a layer the model lacks, a wrong shape or dtype, a value that is not
 /// finite in the model's dtype, and if there is neither a tangent nor a cotangent.
 pub fn products(
-    model: &Transformer,
+    model: &Lm,
     data: &DataSet,
     file: &Checkpoint,
     runner: &Runner,
@@ -59,37 +58,37 @@ pub fn products(
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     let directions = directions(model, data, file)?;
-    let (n, t, d) = (data.samples.count(), data.samples.positions(), model.config.d_model);
+    let (n, t, d) = (data.samples.count(), data.samples.positions(), model.d_model);
     let shape = |x: &Direction| {
         let last_only = !x.is_cotangent && is_last_only(model, x.layer);
         vec![n, if last_only { 1 } else { t }, d]
     };
-    let tensors: Vec<(String, Vec<usize>)> = directions.iter().map(|x| (x.output(), shape(x))).collect();
+    let tensors: Vec<Entry> = directions.iter().map(|x| Entry::real(x.output(), shape(x))).collect();
     let out = TensorFile::create(path, model.dtype, metadata, &tensors)?;
     let feed = |i: usize, samples: Range<usize>| {
         let sample = directions[i].positions * d;
         file.part_f64(&directions[i].input(), samples.start * sample..samples.end * sample)
     };
-    scan(runner, "jvp", data, &out, |batch| plan(model, &directions, batch), feed)?;
+    scan(runner, "jvp", data, &out, |batch| plan(model, data, &directions, batch), feed)?;
     out.finish()
 }
 
 /// Whether only the last position of a sequence is behind the block.
-fn is_last_only(model: &Transformer, layer: usize) -> bool {
-    model.config.read_last && layer + 1 == model.config.n_layers
+fn is_last_only(model: &Lm, layer: usize) -> bool {
+    model.reads_last && layer + 1 == model.blocks.len()
 }
 
 /// The directions that a file holds, by layer, checked.
-fn directions(model: &Transformer, data: &DataSet, file: &Checkpoint) -> Result<Vec<Direction>> {
-    let (n, t, d) = (data.samples.count(), data.samples.positions(), model.config.d_model);
+fn directions(model: &Lm, data: &DataSet, file: &Checkpoint) -> Result<Vec<Direction>> {
+    let (n, t, d) = (data.samples.count(), data.samples.positions(), model.d_model);
     let mut directions = Vec::new();
     for name in file.names() {
         let Some((kind @ (TANGENT | COTANGENT), number)) = name.split_once('.') else { continue };
         let wrong = |found: String, expected: String| Error::tensor(file.path(), name, found, expected);
         // A name such as tangent.03 would not be found under the name of its layer.
-        let layer = number.parse().ok().filter(|&l: &usize| l < model.config.n_layers && l.to_string() == number);
+        let layer = number.parse().ok().filter(|&l: &usize| l < model.blocks.len() && l.to_string() == number);
         let layer = layer.ok_or_else(|| {
-            let expected = format!("a layer below {}, as many as the model has", model.config.n_layers);
+            let expected = format!("a layer below {}, as many as the model has", model.blocks.len());
             wrong(format!("layer {}", number.escape_debug()), expected)
         })?;
         let (is_cotangent, shape) = (kind == COTANGENT, file.shape(name).unwrap_or_default());
@@ -117,43 +116,38 @@ fn directions(model: &Transformer, data: &DataSet, file: &Checkpoint) -> Result<
     Ok(directions)
 }
 
-/// The program of a batch: the forward pass up to the last block in question, then each block.
-fn plan(model: &Transformer, directions: &[Direction], batch: Batch) -> Result<Scan> {
-    let net = network::transformer(model, false)?;
+/// The program of a batch: the forward pass up to the last block in question, and the products at each.
+fn plan(model: &Lm, data: &DataSet, directions: &[Direction], batch: Batch) -> Result<Scan> {
     let mut b = Builder::new(model.dtype);
-    let (input, first) = model.input(&mut b, &net, batch);
-    let until = directions.iter().map(|x| net.index("ln1", x.layer)).max().unwrap_or(0);
-    let taps = forward(&mut b, &net, first, batch, until)?;
+    let inputs = model.inputs(&mut b, batch, data.mask.is_some());
+    let mut f = Forward::new(model, inputs, &[]);
+    let mut x = f.embed(&mut b)?;
     let (mut feeds, mut outs) = (Vec::new(), Vec::new());
-    for same_layer in directions.chunk_by(|x, y| x.layer == y.layer) {
-        let layer = same_layer[0].layer;
-        let (from, to) = (net.index("ln1", layer), net.index("add_resid2", layer) + 1);
-        let chain = Chain::new(&net.stages(from, to), net.tuple(from).0, model.dtype);
-        let resid = with_constant(&mut b, taps.tuples[from][0].view, 1.0);
-        let tape = chain.primal(&mut b, resid, batch);
-        for x in same_layer {
-            let feed = b.matrix(batch.samples * x.positions, model.config.d_model);
-            let product = if x.is_cotangent {
-                let behind = if tape.output().rows < feed.rows { feed.every(x.positions - 1, x.positions) } else { feed };
-                let dy = with_constant(&mut b, behind, 0.0);
-                chain.vjp(&mut b, &tape, dy, 1)
+    let mut kept = Vec::new();
+    for layer in 0..directions.last().map_or(0, |d| d.layer + 1) {
+        let here: Vec<&Direction> = directions.iter().filter(|d| d.layer == layer).collect();
+        if here.is_empty() {
+            x = f.step(&mut b, layer, x, false)?.unwrap_or(x);
+            continue;
+        }
+        let trace = f.trace(&mut b, layer, x)?;
+        for direction in here {
+            let feed = b.matrix(batch.samples * direction.positions, model.d_model);
+            let product = if direction.is_cotangent {
+                let is_wider = trace.y.rows < feed.rows;
+                let behind = if is_wider { feed.every(direction.positions - 1, direction.positions) } else { feed };
+                f.vjp(&mut b, layer, &trace, behind)?
             } else {
-                // Constants do not move.
-                let dx = with_constant(&mut b, feed, 0.0);
-                chain.jvp(&mut b, &tape, dx, 1)
+                f.jvp(&mut b, layer, &trace, feed)?
             };
             feeds.push(feed);
-            outs.push(product.columns(0, model.config.d_model));
+            outs.push(product.into());
+            kept.push(product);
         }
+        // What the next block begins with, and the products, stay until the program ends.
+        f.carry_on(trace.y, &kept);
+        x = trace.y;
     }
-    let pass = Pass { program: b.finish(), input, reads: Vec::new(), labels: None, first: None };
+    let pass = Pass { program: b.finish(), input: Input::Packed(inputs), reads: Vec::new(), labels: None, first: None };
     Ok(Scan { pass, feeds, outs })
-}
-
-/// Rows with the constant coordinate behind them.
-fn with_constant(b: &mut Builder<Launch>, x: View, constant: f64) -> View {
-    let y = b.matrix(x.rows, x.cols + 1);
-    b.push(Launch::Copy(copy::Args::new(x, y.columns(0, x.cols))));
-    b.push(Launch::Fill(copy::FillArgs { y: y.columns(x.cols, 1), value: constant }));
-    y
 }

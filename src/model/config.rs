@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::hf;
 use crate::error::{Error, Result};
 
 /// Largest width, vocabulary or context. Products of two such sizes in bytes fit into 64 bits.
@@ -19,6 +20,7 @@ pub const MAX_LAYERS: usize = 4096;
 pub enum Config {
     Transformer(TransformerConfig),
     Mlp(MlpConfig),
+    HuggingFace(Box<hf::Spec>),
 }
 
 /// A decoder-only transformer in TransformerLens' terms.
@@ -124,60 +126,61 @@ impl Config {
             return Err(Error::file(path, format!("JSON that is {}", brief(&value)), "a JSON object"));
         };
         let keys = Keys { path, map };
-        const LAYOUTS: &str = "\"architecture\": \"transformer_lens\" or \"mlp\", the model layouts that this build reads";
+        const LAYOUTS: &str =
+            "a Hugging Face model_type, or \"architecture\": \"transformer_lens\" or \"mlp\", the layouts that this build reads";
         let config = match map.get("architecture") {
             Some(Value::String(s)) if s == "transformer_lens" => Config::Transformer(transformer(&keys)?),
             Some(Value::String(s)) if s == "mlp" => Config::Mlp(mlp(&keys)?),
             Some(other) => return Err(keys.error("architecture", other, LAYOUTS)),
-            None => {
-                let found = match map.get("model_type") {
-                    Some(kind) => format!("a Hugging Face model of \"model_type\": {}", brief(kind)),
-                    None => "no key architecture".into(),
-                };
-                return Err(Error::file(path, found, LAYOUTS));
-            }
+            None if map.contains_key("model_type") => Config::HuggingFace(Box::new(hf::read(&keys)?)),
+            None => return Err(Error::file(path, "neither a key model_type nor a key architecture", LAYOUTS)),
         };
         Ok((config, value))
     }
+}
+
+impl TransformerConfig {
     /// The configuration as the contents of a `config.json`.
     pub fn to_json(&self) -> Value {
-        match self {
-            Config::Transformer(c) => {
-                let mut v = json!({
-                    "architecture": "transformer_lens",
-                    "n_layers": c.n_layers,
-                    "d_model": c.d_model,
-                    "n_ctx": c.n_ctx,
-                    "d_head": c.d_head,
-                    "n_heads": c.n_heads,
-                    "d_mlp": c.d_mlp,
-                    "d_vocab": c.d_vocab,
-                    "d_vocab_out": c.d_vocab_out,
-                    "act_fn": c.act.name(),
-                    "normalization_type": match c.norm {
-                        Norm::None => Value::Null,
-                        Norm::LnPre => "LNPre".into(),
-                        Norm::Ln => "LN".into(),
-                    },
-                    "eps": c.eps,
-                    "positional_embedding_type": "standard",
-                    "parallel_attn_mlp": c.parallel,
-                    "use_attn_scale": c.attn_scale,
-                });
-                if c.read_last {
-                    v["read_position"] = "last".into();
-                }
-                v
-            }
-            Config::Mlp(c) => json!({
-                "architecture": "mlp",
-                "input_size": c.input_size,
-                "hidden_sizes": c.hidden_sizes,
-                "output_size": c.output_size,
-                "activation_fn": c.act.name(),
-                "bias": c.bias,
-            }),
+        let mut v = json!({
+            "architecture": "transformer_lens",
+            "n_layers": self.n_layers,
+            "d_model": self.d_model,
+            "n_ctx": self.n_ctx,
+            "d_head": self.d_head,
+            "n_heads": self.n_heads,
+            "d_mlp": self.d_mlp,
+            "d_vocab": self.d_vocab,
+            "d_vocab_out": self.d_vocab_out,
+            "act_fn": self.act.name(),
+            "normalization_type": match self.norm {
+                Norm::None => Value::Null,
+                Norm::LnPre => "LNPre".into(),
+                Norm::Ln => "LN".into(),
+            },
+            "eps": self.eps,
+            "positional_embedding_type": "standard",
+            "parallel_attn_mlp": self.parallel,
+            "use_attn_scale": self.attn_scale,
+        });
+        if self.read_last {
+            v["read_position"] = "last".into();
         }
+        v
+    }
+}
+
+impl MlpConfig {
+    /// The configuration as the contents of a `config.json`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "architecture": "mlp",
+            "input_size": self.input_size,
+            "hidden_sizes": self.hidden_sizes,
+            "output_size": self.output_size,
+            "activation_fn": self.act.name(),
+            "bias": self.bias,
+        })
     }
 }
 
@@ -272,13 +275,13 @@ fn mlp(keys: &Keys) -> Result<MlpConfig> {
 }
 
 /// The keys of one file, with errors that name it.
-struct Keys<'a> {
-    path: &'a Path,
-    map: &'a Map<String, Value>,
+pub(super) struct Keys<'a> {
+    pub(super) path: &'a Path,
+    pub(super) map: &'a Map<String, Value>,
 }
 
 impl<'a> Keys<'a> {
-    fn error(&self, key: &str, found: &Value, expected: &str) -> Error {
+    pub(super) fn error(&self, key: &str, found: &Value, expected: &str) -> Error {
         Error::file(self.path, format!("key {key} is {}", brief(found)), expected)
     }
     fn only(&self, known: &[&str]) -> Result<()> {
@@ -290,14 +293,14 @@ impl<'a> Keys<'a> {
             }
         }
     }
-    fn get(&self, key: &str) -> Result<&'a Value> {
+    pub(super) fn get(&self, key: &str) -> Result<&'a Value> {
         self.map.get(key).ok_or_else(|| Error::file(self.path, format!("no key {key}"), format!("a value for {key}")))
     }
-    fn size(&self, key: &str, max: usize) -> Result<usize> {
+    pub(super) fn size(&self, key: &str, max: usize) -> Result<usize> {
         let v = self.get(key)?;
         whole(v, max).ok_or_else(|| self.error(key, v, &format!("a whole number from 1 to {max}")))
     }
-    fn bool(&self, key: &str) -> Result<bool> {
+    pub(super) fn bool(&self, key: &str) -> Result<bool> {
         let v = self.get(key)?;
         v.as_bool().ok_or_else(|| self.error(key, v, "true or false"))
     }
@@ -345,6 +348,13 @@ mod tests {
     fn read(v: &Value) -> Result<Config> {
         Config::parse(Path::new("M/config.json"), v.to_string().as_bytes()).map(|(c, _)| c)
     }
+    fn json_of(c: &Config) -> Value {
+        match c {
+            Config::Transformer(c) => c.to_json(),
+            Config::Mlp(c) => c.to_json(),
+            Config::HuggingFace(_) => panic!("such a configuration is only read"),
+        }
+    }
     fn message(v: &Value) -> String {
         let m = read(v).unwrap_err().to_string();
         assert!(m.starts_with("M/config.json: ") && m.contains("; expected ") && !m.contains('\n'), "{m}");
@@ -373,14 +383,14 @@ mod tests {
     fn survives_a_round_trip() {
         for norm in [Value::Null, "LNPre".into(), "LN".into()] {
             let c = read(&with(with(base(), "normalization_type", norm), "read_position", "last".into())).unwrap();
-            assert_eq!(read(&c.to_json()).unwrap(), c);
+            assert_eq!(read(&json_of(&c)).unwrap(), c);
         }
         for act in ActFn::ALL {
             let c = read(&with(base(), "act_fn", act.name().into())).unwrap();
-            assert_eq!(read(&c.to_json()).unwrap(), c);
+            assert_eq!(read(&json_of(&c)).unwrap(), c);
         }
         let c = read(&mlp_base()).unwrap();
-        assert_eq!(read(&c.to_json()).unwrap(), c);
+        assert_eq!(read(&json_of(&c)).unwrap(), c);
     }
 
     #[test]

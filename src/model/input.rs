@@ -2,10 +2,10 @@
 
 use super::forward::{Batch, First, Value};
 use super::sections::Network;
-use super::{Model, Transformer, network};
+use super::{Lm, Model, Transformer, network};
 use crate::data::stream::Input;
 use crate::device::Builder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{Launch, embed};
 
 impl Model {
@@ -15,6 +15,7 @@ impl Model {
         match self {
             Model::Transformer(t) => network::transformer(t, fold),
             Model::Mlp(m) => network::mlp(m, fold),
+            Model::Lm(lm) => Err(no_network(lm)),
         }
     }
     /// The node layers of a run that names none: the residual stream in front of each half block and
@@ -22,24 +23,32 @@ impl Model {
     pub fn default_node_layers(&self) -> Vec<String> {
         let mut names: Vec<String> = match self {
             Model::Transformer(t) => (0..t.config.n_layers).flat_map(|b| [format!("ln1.{b}"), format!("ln2.{b}")]).collect(),
+            Model::Lm(lm) => (0..lm.blocks.len()).flat_map(|b| [format!("ln1.{b}"), format!("ln2.{b}")]).collect(),
             Model::Mlp(m) => (0..m.layers.len()).map(|i| format!("layers.{i}")).collect(),
         };
-        if matches!(self, Model::Transformer(_)) {
+        if !matches!(self, Model::Mlp(_)) {
             names.push("unembed".into());
         }
         names.push("output".into());
         names
     }
     /// Emits the model's first tuple for a batch, and says where its samples go.
-    pub fn input(&self, b: &mut Builder<Launch>, net: &Network, batch: Batch) -> (Input, First) {
+    pub fn input(&self, b: &mut Builder<Launch>, net: &Network, batch: Batch) -> Result<(Input, First)> {
         match self {
-            Model::Transformer(t) => t.input(b, net, batch),
+            Model::Transformer(t) => Ok(t.input(b, net, batch)),
             Model::Mlp(m) => {
                 let view = b.matrix(batch.rows(), m.config.input_size);
-                (Input::Values(view), First { tuple: vec![Value { view, member: net.tuple(0).0[0] }], sum: None })
+                Ok((Input::Values(view), First { tuple: vec![Value { view, member: net.tuple(0).0[0] }], sum: None }))
             }
+            Model::Lm(lm) => Err(no_network(lm)),
         }
     }
+}
+
+/// The form of modules and node layers is made of the layouts that the basis is computed for.
+fn no_network(lm: &Lm) -> Error {
+    let found = format!("a Hugging Face model of the family {}", lm.family);
+    Error::flag("MODEL", found, "a transformer_lens or mlp model: the interaction basis of others is not in this build")
 }
 
 impl Transformer {

@@ -9,7 +9,9 @@ pub mod evaluate;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod forward;
+pub mod hf;
 mod input;
+pub mod lm;
 mod mlp;
 pub mod network;
 mod random;
@@ -20,14 +22,17 @@ pub mod site;
 mod tokenizer;
 mod transformer;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 pub use checkpoint::Checkpoint;
 pub use config::{ActFn, Config, MlpConfig, Norm, TransformerConfig};
+pub use lm::Lm;
 pub use mlp::Mlp;
 pub use random::{random_mlp, random_transformer};
+use reader::Reader;
 pub(crate) use reader::in_range;
 pub use save::save;
 pub use tokenizer::Tokenizer;
@@ -42,8 +47,11 @@ use crate::text;
 /// A model in memory, its weights in the compute dtype.
 #[derive(Clone, Debug)]
 pub enum Model {
+    /// In TransformerLens' layout.
     Transformer(Transformer),
     Mlp(Mlp),
+    /// Of a Hugging Face family.
+    Lm(Lm),
 }
 
 /// A loaded model and what a manifest says of it.
@@ -114,6 +122,7 @@ impl Model {
         let model = match parsed {
             Config::Transformer(c) => Model::Transformer(Transformer::load(c, &file, dtype)?),
             Config::Mlp(c) => Model::Mlp(Mlp::load(c, &file, dtype)?),
+            Config::HuggingFace(spec) => Model::Lm(hf::build(&spec, Reader::new(&file, dtype), dtype)?),
         };
         let sha256 = format!("{:x}", Sha256::new().chain_update(config).chain_update(file.bytes()).finalize());
         let folder = path.parent().unwrap_or(path).into();
@@ -124,6 +133,7 @@ impl Model {
         match self {
             Model::Transformer(t) => t.dtype,
             Model::Mlp(m) => m.dtype,
+            Model::Lm(lm) => lm.dtype,
         }
     }
     /// Width of the output: the number of classes a label can name.
@@ -131,12 +141,14 @@ impl Model {
         match self {
             Model::Transformer(t) => t.config.d_vocab_out,
             Model::Mlp(m) => m.config.output_size,
+            Model::Lm(lm) => lm.d_vocab_out(),
         }
     }
     /// Number of token ids that the model embeds; `None` if it reads vectors.
     pub fn d_vocab(&self) -> Option<usize> {
         match self {
             Model::Transformer(t) => Some(t.config.d_vocab),
+            Model::Lm(lm) => Some(lm.d_vocab),
             Model::Mlp(_) => None,
         }
     }
@@ -144,6 +156,7 @@ impl Model {
     pub fn n_ctx(&self) -> Option<usize> {
         match self {
             Model::Transformer(t) => Some(t.config.n_ctx),
+            Model::Lm(lm) => Some(lm.n_ctx),
             Model::Mlp(_) => None,
         }
     }
@@ -151,6 +164,23 @@ impl Model {
     pub fn is_encoder(&self) -> bool {
         match self {
             Model::Transformer(_) | Model::Mlp(_) => false,
+            Model::Lm(lm) => !lm.is_causal,
+        }
+    }
+    /// Whether only the last position of a sequence is read out.
+    pub fn reads_last(&self) -> bool {
+        match self {
+            Model::Transformer(t) => t.config.read_last,
+            Model::Mlp(_) => true,
+            Model::Lm(lm) => lm.reads_last,
+        }
+    }
+    /// The model as a language model, whichever layout it came in; `None` if it reads vectors.
+    pub fn lm(&self) -> Option<Cow<'_, Lm>> {
+        match self {
+            Model::Transformer(t) => Some(Cow::Owned(t.into())),
+            Model::Mlp(_) => None,
+            Model::Lm(lm) => Some(Cow::Borrowed(lm)),
         }
     }
 }

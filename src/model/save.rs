@@ -6,7 +6,6 @@ use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
 use super::Model;
-use super::config::Config;
 use crate::device::DType;
 use crate::error::{Error, Result};
 
@@ -15,8 +14,12 @@ use crate::error::{Error, Result};
 pub fn save(model: &Model, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, "making the folder", e))?;
     let (config, tensors) = match model {
-        Model::Transformer(t) => (Config::Transformer(t.config.clone()), t.to_file()),
-        Model::Mlp(m) => (Config::Mlp(m.config.clone()), m.to_file()),
+        Model::Transformer(t) => (t.config.to_json(), t.to_file()),
+        Model::Mlp(m) => (m.config.to_json(), m.to_file()),
+        Model::Lm(lm) => {
+            let found = format!("a model of the family {}", lm.family);
+            return Err(Error::file(dir, found, "a transformer_lens or mlp model: others stay in the files they came in"));
+        }
     };
     let dtype = match model.dtype() {
         DType::F32 => Dtype::F32,
@@ -35,5 +38,5 @@ pub fn save(model: &Model, dir: &Path) -> Result<()> {
     let file = serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(wrong)?;
     std::fs::write(&path, file).map_err(|e| Error::io(&path, "writing", e))?;
     let path = dir.join("config.json");
-    std::fs::write(&path, format!("{:#}\n", config.to_json())).map_err(|e| Error::io(&path, "writing", e))
+    std::fs::write(&path, format!("{config:#}\n")).map_err(|e| Error::io(&path, "writing", e))
 }

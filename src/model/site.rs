@@ -78,6 +78,7 @@ impl Model {
     pub fn layers(&self) -> usize {
         match self {
             Model::Transformer(t) => t.config.n_layers,
+            Model::Lm(lm) => lm.blocks.len(),
             Model::Mlp(m) => m.layers.len(),
         }
     }
@@ -105,13 +106,16 @@ impl Model {
     }
     fn table(&self) -> &'static [(Site, &'static str, &'static str)] {
         match self {
-            Model::Transformer(_) => &TRANSFORMER,
+            Model::Transformer(_) | Model::Lm(_) => &TRANSFORMER,
             Model::Mlp(_) => &MLP,
         }
     }
     fn site(&self, name: &str) -> Option<(Site, Option<usize>)> {
         let find =
             |kind: &str| self.table().iter().find(|(_, ours, hook)| kind == *ours || kind == *hook).map(|(site, ..)| *site);
+        if let Some(found) = self.module(name) {
+            return Some(found);
+        }
         if let Some((layer, kind)) = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
             return find(kind).filter(|s| *s != Site::Logits).zip(layer.parse().ok().map(Some));
         }
@@ -121,10 +125,20 @@ impl Model {
         let (kind, layer) = name.rsplit_once('.')?;
         find(kind).filter(|s| *s != Site::Logits).zip(layer.parse().ok().map(Some))
     }
+    /// The site that is the output of a module of the checkpoint's own library, and its layer.
+    fn module(&self, name: &str) -> Option<(Site, Option<usize>)> {
+        let Model::Lm(lm) = self else { return None };
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+        let layer = name.split('.').find(|part| is_number(part));
+        let Some(number) = layer else { return lm.paths.get(name).map(|site| (*site, None)) };
+        let parts: Vec<&str> = name.split('.').map(|part| if part == number { "{}" } else { part }).collect();
+        lm.paths.get(&parts.join(".")).copied().zip(number.parse().ok().map(Some))
+    }
     fn unknown(&self, flag: &str, name: &str) -> Error {
         let names: Vec<&str> = self.table().iter().map(|(_, name, _)| *name).collect();
         let hooks = match self {
             Model::Transformer(_) => ", or a TransformerLens hook such as blocks.0.mlp.hook_post",
+            Model::Lm(_) => ", or a TransformerLens hook such as blocks.0.mlp.hook_post, or a module's path such as its MLP's",
             Model::Mlp(_) => "",
         };
         Error::flag(flag, name, format!("one of {}, with or without .LAYER{hooks}", names.join(", ")))

@@ -1,0 +1,88 @@
+//! BERT (Devlin et al. 2018; `BertForMaskedLM`, or the bare `BertModel`): an encoder with norms behind each
+//! half block.
+
+use serde_json::json;
+
+use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
+use super::spec::{Bias, Masked, Names, NormSpec, Qkv, Spec, head_width, uniform};
+use crate::error::Result;
+use crate::model::lm::Order;
+use crate::ops::norm::Kind;
+
+const NAMES: Names = Names {
+    prefixes: &["bert.", ""],
+    tokens: "embeddings.word_embeddings",
+    positions: Some("embeddings.position_embeddings"),
+    types: Some("embeddings.token_type_embeddings"),
+    embedding_norm: Some("embeddings.LayerNorm"),
+    block: "encoder.layer",
+    norm1: "attention.output.LayerNorm",
+    attention: "attention.output.dense",
+    qkv: Qkv::Separate(["attention.self.query", "attention.self.key", "attention.self.value"]),
+    qk_norms: None,
+    o: "attention.output.dense",
+    attention_norm: None,
+    norm2: Some("output.LayerNorm"),
+    mlp: "output.dense",
+    gate: None,
+    up: "intermediate.dense",
+    act: Some("intermediate"),
+    down: "output.dense",
+    mlp_norm: None,
+    final_norm: None,
+    unembed: "cls.predictions.decoder",
+    masked: Some(Masked {
+        dense: "cls.predictions.transform.dense",
+        norm: "cls.predictions.transform.LayerNorm",
+        bias: "cls.predictions.bias",
+    }),
+    ignored: &["embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias", "cls.seq_relationship.weight", "cls.seq_relationship.bias"],
+};
+
+pub(super) fn read(keys: &Keys) -> Result<Spec> {
+    keys.only_value("position_embedding_type", &json!("absolute"))?;
+    keys.refuse("is_decoder", "an encoder")?;
+    keys.refuse("pruned_heads", "a model with all its heads")?;
+    let d_model = keys.size("hidden_size", MAX_SIZE)?;
+    let heads = keys.size("num_attention_heads", MAX_LAYERS)?;
+    let d_head = head_width(keys, d_model, heads)?;
+    let layers = keys.size("num_hidden_layers", MAX_LAYERS)?;
+    Ok(Spec {
+        family: "bert",
+        names: NAMES,
+        d_mlp: keys.size("intermediate_size", MAX_SIZE)?,
+        act: keys.activation("hidden_act", "gelu")?,
+        n_ctx: keys.size("max_position_embeddings", MAX_SIZE)?,
+        d_vocab: keys.size("vocab_size", MAX_SIZE)?,
+        norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_eps", 1e-12)?, plus_one: false, bias: true },
+        is_tied: keys.bool_or("tie_word_embeddings", true)?,
+        ..encoder(d_model, heads, d_head, layers)
+    })
+}
+
+/// What the encoders share; the rest is the caller's.
+pub(super) fn encoder(d_model: usize, heads: usize, d_head: usize, layers: usize) -> Spec {
+    Spec {
+        family: "bert",
+        names: NAMES,
+        d_model,
+        n_ctx: 0,
+        d_vocab: 0,
+        heads,
+        kv_heads: heads,
+        d_head,
+        d_mlp: 0,
+        act: crate::ops::activation::Activation::Gelu,
+        order: Order::PostNorm,
+        norm: NormSpec { kind: Kind::Layer, eps: 1e-12, plus_one: false, bias: true },
+        layers: uniform(layers, d_head),
+        rotary: None,
+        attention_softcap: None,
+        logit_softcap: None,
+        embedding_scale: None,
+        is_tied: true,
+        is_conv1d: false,
+        bias: Bias { qkv: true, o: true, mlp: true, unembed: false },
+        is_causal: false,
+    }
+}

@@ -1,0 +1,50 @@
+//! DistilBERT (Sanh et al. 2019; `DistilBertForMaskedLM`, or the bare `DistilBertModel`): BERT without token
+//! types, its norms at a fixed epsilon.
+
+use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
+use super::bert;
+use super::spec::{Masked, Names, Qkv, Spec, head_width};
+use crate::error::Result;
+
+const NAMES: Names = Names {
+    prefixes: &["distilbert.", ""],
+    tokens: "embeddings.word_embeddings",
+    positions: Some("embeddings.position_embeddings"),
+    types: None,
+    embedding_norm: Some("embeddings.LayerNorm"),
+    block: "transformer.layer",
+    norm1: "sa_layer_norm",
+    attention: "attention",
+    qkv: Qkv::Separate(["attention.q_lin", "attention.k_lin", "attention.v_lin"]),
+    qk_norms: None,
+    o: "attention.out_lin",
+    attention_norm: None,
+    norm2: Some("output_layer_norm"),
+    mlp: "ffn",
+    gate: None,
+    up: "ffn.lin1",
+    act: Some("ffn.activation"),
+    down: "ffn.lin2",
+    mlp_norm: None,
+    final_norm: None,
+    unembed: "vocab_projector",
+    masked: Some(Masked { dense: "vocab_transform", norm: "vocab_layer_norm", bias: "vocab_projector.bias" }),
+    ignored: &["embeddings.position_ids"],
+};
+
+pub(super) fn read(keys: &Keys) -> Result<Spec> {
+    keys.refuse("pruned_heads", "a model with all its heads")?;
+    let d_model = keys.size_or("dim", 768)?;
+    let heads = keys.size_or("n_heads", 12)?;
+    let layers = if keys.given("n_layers").is_some() { keys.size("n_layers", MAX_LAYERS)? } else { 6 };
+    Ok(Spec {
+        family: "distilbert",
+        names: NAMES,
+        d_mlp: keys.size_or("hidden_dim", 4 * d_model)?,
+        act: keys.activation("activation", "gelu")?,
+        n_ctx: keys.size_or("max_position_embeddings", 512)?,
+        d_vocab: keys.size("vocab_size", MAX_SIZE)?,
+        is_tied: keys.bool_or("tie_word_embeddings", true)?,
+        ..bert::encoder(d_model, heads, head_width(keys, d_model, heads)?, layers)
+    })
+}
