@@ -35,7 +35,7 @@ pub fn evaluate(model: &Model, data: DataSet, runner: &Runner) -> Result<Score> 
         let taps = forward(&mut b, &net, first, batch, net.modules.len())?;
         let logits = taps.tuples[net.modules.len()][0].view;
         let (labels, out) = (b.ints(logits.rows), b.accumulator(1, 2));
-        let args = loss::Args { logits, labels, out };
+        let args = loss::Args { logits, labels, from: 0, out };
         args.check()?;
         b.push(Launch::Loss(args));
         Ok(Pass { program: b.finish(), input, reads: vec![Read::Add(out)], labels: Some(labels), first: None })

@@ -23,6 +23,7 @@ mod gram_cuda;
 pub mod gram_wgpu;
 pub mod linear;
 mod linear_cuda;
+mod linear_panels;
 pub mod linear_wgpu;
 pub mod loss;
 pub mod mask;
@@ -33,6 +34,7 @@ pub mod offload;
 mod outputs;
 pub mod probes;
 mod rows;
+pub mod token_embed;
 
 pub use attention_math::Attention;
 
@@ -108,6 +110,7 @@ launches! {
     Probes(probes::Args) => probes::cpu;
     Readout(mask::ReadoutArgs) => mask::cpu_readout;
     Scale(copy::ScaleArgs) => copy::cpu_scale;
+    TokenEmbed(token_embed::Args) => token_embed::cpu;
     Variance(norm::VarianceArgs) => norm::cpu_variance;
     VarianceTangent(norm::VarianceTangent) => norm::cpu_variance_tangent;
     VarianceCotangent(norm::VarianceCotangent) => norm::cpu_variance_cotangent;
