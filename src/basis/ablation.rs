@@ -78,7 +78,7 @@ impl<'a> Bench<'a> {
     pub fn unablated(&self) -> Result<Score> {
         let scores = self.measure("unablated", 1, self.net.modules.len(), |b, out, labels, taps, _| {
             let logits = taps.tuples[self.net.modules.len()][0].view;
-            let args = loss::Args { logits, labels, out };
+            let args = loss::Args { logits, labels, from: 0, out };
             args.check()?;
             b.push(Launch::Loss(args));
             Ok(())
@@ -150,7 +150,7 @@ impl<'a> Bench<'a> {
                 })?;
             }
             let logits = section.tail.emit(b, y, Batch { positions: y.rows / batch.samples, ..batch });
-            let args = loss::Args { logits, labels, out };
+            let args = loss::Args { logits, labels, from: 0, out };
             args.check()?;
             b.push(Launch::Loss(args));
             Ok(())

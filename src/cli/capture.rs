@@ -58,7 +58,7 @@ pub fn run(args: Args) -> Result<()> {
     let places = loaded.model.places("--sites", &args.sites, &layers)?;
     let set = args.data.load(&spec, &loaded)?;
     let runner = args.common.runner(&device, &progress)?;
-    let positions = args.positions.as_ref().map(|p| p.resolve("--positions", set.samples.positions())).transpose()?;
+    let positions = args.positions.as_ref().map(|p| p.resolve_positions("--positions", set.samples.positions())).transpose()?;
     let mut metadata = metadata("capture", &loaded, &set)?;
     if let Some(positions) = &positions {
         metadata.insert("positions".into(), serde_json::json!(positions).to_string());

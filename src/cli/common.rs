@@ -289,18 +289,25 @@ impl FromStr for Layers {
             None => p.parse::<usize>().ok().and_then(|i| Some(i..i.checked_add(1)?)),
         };
         let ranges: Option<Vec<_>> = text.split(',').map(|p| part(p).filter(|r| !r.is_empty())).collect();
-        ranges.map(Self).ok_or_else(|| "expected layer numbers, as in 0..6 (without 6) or 0,3,5".into())
+        ranges.map(Self).ok_or_else(|| "expected numbers, as in 0..6 (without 6) or 0,3,5".into())
     }
 }
 
 impl Layers {
     /// The layers in rising order, each once. `count` layers exist; `flag` is named if one is beyond.
     pub fn resolve(&self, flag: &str, count: usize) -> Result<Vec<usize>> {
+        self.below(flag, count, "layer", "the model")
+    }
+    /// As [`Layers::resolve`], for the positions of a sample.
+    pub fn resolve_positions(&self, flag: &str, count: usize) -> Result<Vec<usize>> {
+        self.below(flag, count, "position", "a sample")
+    }
+    fn below(&self, flag: &str, count: usize, what: &str, whole: &str) -> Result<Vec<usize>> {
         if let Some(beyond) = self.0.iter().map(|r| r.end).max().filter(|&end| end > count) {
             return Err(Error::flag(
                 flag,
-                format!("layer {}", beyond - 1),
-                format!("layers below {count}, as many as the model has"),
+                format!("{what} {}", beyond - 1),
+                format!("{what}s below {count}, as many as {whole} has"),
             ));
         }
         let mut layers: Vec<usize> = self.0.iter().cloned().flatten().collect();

@@ -25,14 +25,12 @@ mod transformer;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 pub use checkpoint::Checkpoint;
 pub use config::{ActFn, Config, MlpConfig, Norm, TransformerConfig};
 pub use lm::Lm;
 pub use mlp::Mlp;
 pub use random::{random_mlp, random_transformer};
-use reader::Reader;
+pub use reader::Reader;
 pub(crate) use reader::in_range;
 pub use save::save;
 pub use tokenizer::Tokenizer;
@@ -60,7 +58,8 @@ pub struct Loaded {
     pub model: Model,
     /// The folder's name, or `demo:NAME`.
     pub name: String,
-    /// SHA-256, in hexadecimal, of the bytes of `config.json` followed by those of `model.safetensors`.
+    /// SHA-256, in hexadecimal, of the bytes of `config.json` followed by those of `model.safetensors`, or
+    /// of the index and the shards in the order of their names.
     pub sha256: String,
     /// `config.json` as it stands.
     pub config_json: serde_json::Value,
@@ -85,8 +84,8 @@ impl Loaded {
 }
 
 impl Model {
-    /// Loads a model folder (`config.json`, `model.safetensors`) or `demo:NAME`, rounding the weights to
-    /// `dtype`. Fails with one sentence on a missing or broken file, an unsupported configuration, or
+    /// Loads a model folder (`config.json`, and `model.safetensors` or shards with their index) or
+    /// `demo:NAME`, rounding the weights to `dtype`. Fails with one sentence on a missing or broken file, an unsupported configuration, or
     /// weights that contradict it.
     pub fn load(spec: &str, dtype: DType) -> Result<Loaded> {
         if let Some(name) = demo::name_of(spec) {
@@ -108,7 +107,7 @@ impl Model {
         // "." and ".." have no name of their own.
         let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
         let name = full.file_name().map_or_else(|| spec.into(), |n| n.to_string_lossy().into_owned());
-        Self::assemble(&path, &config, || Checkpoint::open(&dir.join("model.safetensors")), dtype, name)
+        Self::assemble(&path, &config, || Checkpoint::open_folder(dir), dtype, name)
     }
     fn assemble(
         path: &Path,
@@ -124,7 +123,7 @@ impl Model {
             Config::Mlp(c) => Model::Mlp(Mlp::load(c, &file, dtype)?),
             Config::HuggingFace(spec) => Model::Lm(hf::build(&spec, Reader::new(&file, dtype), dtype)?),
         };
-        let sha256 = format!("{:x}", Sha256::new().chain_update(config).chain_update(file.bytes()).finalize());
+        let sha256 = file.sha256_after(config);
         let folder = path.parent().unwrap_or(path).into();
         Ok(Loaded { model, name, sha256, config_json, folder })
     }
@@ -188,6 +187,8 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    use sha2::{Digest, Sha256};
 
     use super::fixture::{edit, max_diff, mlp_config, shared, transformer_config, write};
     use super::*;

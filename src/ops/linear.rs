@@ -5,6 +5,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatRef, Par};
 
 use super::activation::Activation;
+use super::linear_panels;
 use crate::device::memory::mat_mut;
 use crate::device::{Arena, DType, Real, Tensor, View};
 use crate::error::{Error, Result};
@@ -36,10 +37,26 @@ impl Matrix {
     pub fn some_rows(tensor: &Tensor, row: usize, rows: usize) -> Self {
         Self { row, rows, ..Self::whole(tensor) }
     }
-    /// The block as a matrix of the program's dtype.
+    /// The block as a matrix of the program's dtype. Panics as [`Tensor::slice`] does.
     pub fn mat<T: Real>(&self) -> MatRef<'_, T> {
+        self.of(self.tensor.slice())
+    }
+    /// The block where it lies; `None` where [`Tensor::try_slice`] has nothing.
+    pub fn try_mat<T: Real>(&self) -> Option<MatRef<'_, T>> {
+        self.tensor.try_slice().map(|all| self.of(all))
+    }
+    fn of<'a, T>(&self, all: &'a [T]) -> MatRef<'a, T> {
         let t = &self.tensor;
-        MatRef::from_row_major_slice(t.slice::<T>(), t.rows, t.cols).submatrix(self.row, self.col, self.rows, self.cols)
+        MatRef::from_row_major_slice(all, t.rows, t.cols).submatrix(self.row, self.col, self.rows, self.cols)
+    }
+    /// Converts the block to `T`, row-major: `rows * cols` elements.
+    pub fn read_into<T: Real>(&self, out: &mut [T]) {
+        if self.cols == self.tensor.cols {
+            return self.tensor.read_into(self.row * self.cols, out);
+        }
+        for (i, row) in out.chunks_exact_mut(self.cols).enumerate() {
+            self.tensor.read_into((self.row + i) * self.tensor.cols + self.col, row);
+        }
     }
 }
 
@@ -51,7 +68,7 @@ impl Matrix {
 pub struct Args {
     /// `[n, d_in]`
     pub x: View,
-    /// `[d_in, d_out]`, or `[d_out, d_in]` with `transpose`
+    /// `[d_in, d_out]`, or `[d_out, d_in]` with `transpose`; of a mapped tensor too
     pub w: Matrix,
     pub transpose: bool,
     /// `[1, d_out]`
@@ -116,9 +133,16 @@ impl Args {
 /// Runs on one CPU thread.
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut y = m.take(a.y.buffer);
-    let w = if a.transpose { a.w.mat::<T>().transpose() } else { a.w.mat::<T>() };
-    let accum = if a.accumulate { Accum::Add } else { Accum::Replace };
-    matmul(mat_mut(&mut y, &a.y), accum, m.mat(&a.x), w, T::ONE, Par::Seq);
+    let times = |w: MatRef<'_, T>, y: &View, data: &mut [T]| {
+        let (w, accum) = (if a.transpose { w.transpose() } else { w }, if a.accumulate { Accum::Add } else { Accum::Replace });
+        matmul(mat_mut(data, y), accum, m.mat(&a.x), w, T::ONE, Par::Seq);
+    };
+    match a.w.try_mat() {
+        Some(whole) => times(whole, &a.y, &mut y),
+        None => linear_panels::each(&a.w, a.transpose, |columns, panel| {
+            times(panel, &a.y.columns(columns.start, columns.len()), &mut y)
+        }),
+    }
     // Rows that are primal: a bias, the copy before the activation and the activation are theirs.
     let step = if a.tangent { TANGENT_ROWS } else { 1 };
     if let Some(bias) = &a.bias {

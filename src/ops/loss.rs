@@ -14,8 +14,10 @@ pub const SKIPPED: u32 = u32::MAX;
 pub struct Args {
     /// `[n, V]`.
     pub logits: View,
-    /// `[n]` labels, each below `V` or [`SKIPPED`]: whoever fills the buffer has checked them.
+    /// At least `from + n` labels, each below `V` or [`SKIPPED`]: whoever fills the buffer has checked them.
     pub labels: IntBuffer,
+    /// Number of the label of the first row of `logits`; those of the other rows follow it.
+    pub from: usize,
     /// `[1, 2]`, read and written: (sum of cross-entropies, correct predictions).
     pub out: View,
 }
@@ -26,8 +28,9 @@ impl Args {
         let op = "loss";
         check::view(op, "logits", &self.logits, self.logits.rows, self.logits.cols)?;
         check::view(op, "out", &self.out, 1, 2)?;
-        if self.labels.len != self.logits.rows {
-            return Err(Error::shape(op, format!("{} labels", self.labels.len), format!("{} labels", self.logits.rows)));
+        let end = self.from.saturating_add(self.logits.rows);
+        if end > self.labels.len {
+            return Err(Error::shape(op, format!("{} labels", self.labels.len), format!("at least {end} labels")));
         }
         check::apart(op, &[&self.out], &[&self.logits])
     }
@@ -36,7 +39,8 @@ impl Args {
 /// Runs [`Args`].
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.out]);
-    add_sums(&a.logits, a.labels, m, out.row(&a.out, 0));
+    let labels = &m.int(a.labels)[a.from..][..a.logits.rows];
+    add_sums(&a.logits, labels, m, out.row(&a.out, 0));
     out.put(m);
 }
 
@@ -46,7 +50,7 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
 pub struct ProbeArgs {
     /// `[R * n, V]`.
     pub logits: View,
-    /// `[n]`, as in [`Args`].
+    /// `[n]`, each as in [`Args`].
     pub labels: IntBuffer,
     /// `[1]`: number of the chunk of R runs.
     pub index: IntBuffer,
@@ -70,16 +74,16 @@ pub fn cpu_probes<T: Real>(a: &ProbeArgs, m: &mut Arena<T>) {
     let n = a.labels.len;
     let (probes, first) = (a.logits.rows / n, m.int(a.index)[0] as usize * (a.logits.rows / n));
     for r in 0..probes.min(a.out.rows.saturating_sub(first)) {
-        add_sums(&a.logits.slice_rows(r * n, n), a.labels, m, out.row(&a.out, first + r));
+        add_sums(&a.logits.slice_rows(r * n, n), m.int(a.labels), m, out.row(&a.out, first + r));
     }
     out.put(m);
 }
 
 /// Adds the cross-entropies and the correct predictions of `logits` `[n, V]` to `sums`.
-fn add_sums<T: Real>(logits: &View, labels: IntBuffer, m: &Arena<T>, sums: &mut [T]) {
+fn add_sums<T: Real>(logits: &View, labels: &[u32], m: &Arena<T>, sums: &mut [T]) {
     let (mut entropy, mut correct) = (T::ZERO, 0u32);
     let mut shifted = vec![T::ZERO; logits.cols];
-    for (i, &label) in m.int(labels).iter().enumerate().filter(|(_, label)| **label != SKIPPED) {
+    for (i, &label) in labels.iter().enumerate().filter(|(_, label)| **label != SKIPPED) {
         let (row, label) = (m.row(logits, i), label as usize);
         let (top, picked) = (rows::max(row), row[label]);
         rows::map(row, &mut shifted, |x| Real::exp(x - top));
@@ -99,7 +103,7 @@ mod tests {
     fn run<T: Real>(logits: &[f64], labels: &[u32], held: [f64; 2]) -> Vec<f64> {
         let mut f = Fixture::default();
         let n = labels.len();
-        let a = Args { logits: f.input(n, logits.len() / n, logits), labels: f.ints(labels), out: f.input(1, 2, &held) };
+        let a = Args { logits: f.input(n, logits.len() / n, logits), labels: f.ints(labels), from: 0, out: f.input(1, 2, &held) };
         a.check().unwrap();
         let mut m = f.arena::<T>();
         cpu(&a, &mut m);
@@ -157,6 +161,26 @@ mod tests {
     }
 
     #[test]
+    fn a_few_rows_at_a_time_add_up_to_all_of_them() {
+        let (n, v) = (7, 5);
+        let (logits, labels) = (numbers(n * v, 4), [4, SKIPPED, 1, 0, 3, SKIPPED, 2]);
+        let whole = run::<f64>(&logits, &labels, [0.0; 2]);
+        let mut f = Fixture::default();
+        let (all, labels, out) = (f.input(n, v, &logits), f.ints(&labels), f.input(1, 2, &[0.0; 2]));
+        let mut m = f.arena::<f64>();
+        for (from, rows) in [(0, 3), (3, 3), (6, 1)] {
+            let a = Args { logits: all.slice_rows(from, rows), labels, from, out };
+            a.check().unwrap();
+            cpu(&a, &mut m);
+        }
+        let parts = read(&m, &out);
+        assert_close(&parts[..1], &whole[..1], 1e-15);
+        assert_eq!(parts[1], whole[1]);
+        let behind = Args { logits: all.slice_rows(0, 2), labels, from: 6, out }.check().unwrap_err().to_string();
+        assert_eq!(behind, "operation loss: found 7 labels; expected at least 8 labels");
+    }
+
+    #[test]
     fn of_equal_logits_the_first_is_the_prediction() {
         let logits = [1.0, 3.0, 3.0, 0.0];
         assert_eq!(run::<f64>(&logits, &[1], [0.0; 2])[1], 1.0);
@@ -174,10 +198,10 @@ mod tests {
     fn wrong_shapes_are_refused() {
         let mut f = Fixture::default();
         let (logits, labels, out) = (f.output(3, 4), f.ints(&[0; 3]), f.output(1, 2));
-        assert!(Args { logits, labels, out }.check().is_ok());
-        assert!(Args { logits, labels, out: f.output(2, 1) }.check().is_err());
-        assert!(Args { logits, labels, out: logits.slice_rows(0, 1).columns(0, 2) }.check().is_err());
-        let error = Args { logits, labels: f.ints(&[0; 2]), out }.check().unwrap_err();
-        assert_eq!(error.to_string(), "operation loss: found 2 labels; expected 3 labels");
+        assert!(Args { logits, labels, from: 0, out }.check().is_ok());
+        assert!(Args { logits, labels, from: 0, out: f.output(2, 1) }.check().is_err());
+        assert!(Args { logits, labels, from: 0, out: logits.slice_rows(0, 1).columns(0, 2) }.check().is_err());
+        let error = Args { logits, labels: f.ints(&[0; 2]), from: 0, out }.check().unwrap_err();
+        assert_eq!(error.to_string(), "operation loss: found 2 labels; expected at least 3 labels");
     }
 }

@@ -24,6 +24,7 @@ mod gram_cuda;
 pub mod gram_wgpu;
 pub mod linear;
 mod linear_cuda;
+mod linear_panels;
 pub mod linear_wgpu;
 pub mod loss;
 pub mod mask;
@@ -38,6 +39,7 @@ pub mod rope;
 mod rows;
 pub mod sdpa;
 pub mod softcap;
+pub mod token_embed;
 
 pub use attention_math::Attention;
 
@@ -123,6 +125,7 @@ launches! {
     SdpaTangent(sdpa::Tangent) => sdpa::cpu_tangent;
     SdpaCotangent(sdpa::Cotangent) => sdpa::cpu_cotangent;
     Softcap(softcap::Args) => softcap::cpu;
+    TokenEmbed(token_embed::Args) => token_embed::cpu;
     Variance(norm::VarianceArgs) => norm::cpu_variance;
     VarianceTangent(norm::VarianceTangent) => norm::cpu_variance_tangent;
     VarianceCotangent(norm::VarianceCotangent) => norm::cpu_variance_cotangent;

@@ -171,7 +171,7 @@ impl Parts<'_, '_> {
             let other = self.reader.mapped(name, &[tokens.rows, tokens.cols])?;
             if other.stored() != tokens.stored() || other.raw() != tokens.raw() {
                 let found = format!("a matrix other than {}{}.weight", self.prefix, self.spec.names.tokens);
-                return Err(Error::tensor(self.reader.path(), name, found, "the same, as config.json ties the two"));
+                return Err(Error::tensor(self.reader.path_of(name), name, found, "the same, as config.json ties the two"));
             }
         }
         Ok(tokens.clone())

@@ -4,7 +4,7 @@
 //! Where a block reads out some rows only, its output has those rows, and its input all of them.
 
 use super::forward::{Forward, Trace, linear_args};
-use super::{Block, Linear, Norm, Order, Projections};
+use super::{Linear, Norm, Order, Projections};
 use crate::device::{Builder, View};
 use crate::error::Result;
 use crate::ops::packing::Heads;
