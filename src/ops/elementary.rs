@@ -63,9 +63,10 @@ fn exp_f32(x: f32) -> f32 {
     // x = n ln 2 + r with |r| <= ln(2) / 2. Adding 1.5 * 2^23 rounds to an integer, which then stands
     // in the low bits. ln 2 is split so that the first product is exact.
     const ROUND: f32 = 12_582_912.0;
+    const LN_2: (f32, f32) = (355.0 / 512.0, -2.121_944_4e-4);
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let n = rounded - ROUND;
-    let r = (x - n * 0.693_359_375) + n * 2.121_944_4e-4;
+    let r = (x - n * LN_2.0) - n * LN_2.1;
     let q = polynomial(r, [4.999_999_4e-1, 1.666_652e-1, 4.166_839_3e-2, 8.368_781e-3, 1.381_446_7e-3]);
     let y = r * r * q + r + 1.0;
     // Two factors, since 2^n alone leaves the range before the result does.

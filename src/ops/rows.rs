@@ -1,14 +1,66 @@
 //! Arithmetic on single rows, written so that it vectorises.
 
-use faer::traits::pulp::Arch;
+use faer::traits::pulp::{Arch, NullaryFnOnce};
 
 use super::elementary;
 use crate::device::Real;
 
-/// Runs a loop compiled for the widest vectors of this processor. Numbers do not depend on it.
-#[inline(always)]
-fn wide<R>(f: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(f)
+/// Runs a loop compiled for the widest vectors of this processor. Numbers do not depend on it. A closure
+/// would not do: nothing makes the compiler build it for those vectors.
+fn wide(job: impl NullaryFnOnce<Output = ()>) {
+    Arch::new().dispatch(job);
+}
+
+/// `y = f(x)`.
+struct Map<'a, T, F> {
+    x: &'a [T],
+    y: &'a mut [T],
+    f: F,
+}
+
+impl<T: Real, F: Fn(T) -> T> NullaryFnOnce for Map<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            *y = (self.f)(x);
+        }
+    }
+}
+
+/// `x = c tanh(x / c)`.
+struct Softcap<'a, T> {
+    x: &'a mut [T],
+    c: f64,
+}
+
+impl<T: Real> NullaryFnOnce for Softcap<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let (c, inverse) = (T::of(self.c), T::of(1.0 / self.c));
+        for x in self.x {
+            *x = c * elementary::tanh(*x * inverse);
+        }
+    }
+}
+
+/// `x = e^(x - max(x))`, divided by its sum.
+struct Softmax<'a, T>(&'a mut [T]);
+
+impl<T: Real> NullaryFnOnce for Softmax<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let top = max(self.0);
+        for e in self.0.iter_mut() {
+            *e = elementary::exp(*e - top);
+        }
+        let norm = T::ONE / sum(self.0);
+        for e in self.0 {
+            *e *= norm;
+        }
+    }
 }
 
 /// Partial sums that a reduction runs side by side. The order of additions is a function of the
@@ -79,11 +131,7 @@ pub(super) fn max<T: Real>(x: &[T]) -> T {
 
 /// `y = f(x)` element by element.
 pub(super) fn map<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T) -> T) {
-    wide(|| {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = f(x);
-        }
-    });
+    wide(Map { x, y, f });
 }
 
 /// `y *= x` element by element.
@@ -100,23 +148,13 @@ pub(super) fn add<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
 
 /// `x = c tanh(x / c)` element by element.
 pub(super) fn softcap<T: Real>(x: &mut [T], c: f64) {
-    let (c, inverse) = (T::of(c), T::of(1.0 / c));
-    wide(|| x.iter_mut().for_each(|x| *x = c * elementary::tanh(*x * inverse)));
+    wide(Softcap { x, c });
 }
 
 /// Replaces a row by its softmax, shifted by its largest element against overflow. A row of nothing
 /// but negative infinities becomes NaN.
 pub(super) fn softmax<T: Real>(x: &mut [T]) {
-    wide(|| {
-        let top = max(x);
-        for e in x.iter_mut() {
-            *e = elementary::exp(*e - top);
-        }
-        let norm = T::ONE / sum(x);
-        for e in x {
-            *e *= norm;
-        }
-    });
+    wide(Softmax(x));
 }
 
 #[cfg(test)]
