@@ -1,5 +1,6 @@
 //! Activation functions: elementwise ones and the row-wise SoLU, with their tangents and cotangents.
 
+use super::elementary::{erf, exp, sigmoid, tanh};
 use super::{check, outputs::Outputs, rows};
 use crate::device::{Arena, Real, View};
 use crate::error::Result;
@@ -26,48 +27,57 @@ pub enum Activation {
 /// `sqrt(2 / pi)` and the cubic coefficient of [`Activation::GeluNew`].
 const GELU_NEW: (f64, f64) = (0.797_884_560_802_865_4, 0.044_715);
 
+#[inline(always)]
 fn relu<T: Real>(x: T) -> T {
     Real::max(x, T::ZERO)
 }
+#[inline(always)]
 fn relu_slope<T: Real>(x: T) -> T {
     if x > T::ZERO { T::ONE } else { T::ZERO }
 }
 /// Phi(x), the distribution function of the standard normal.
+#[inline(always)]
 fn normal_cdf<T: Real>(x: T) -> T {
-    T::of(0.5) * (T::ONE + Real::erf(x * T::of(std::f64::consts::FRAC_1_SQRT_2)))
+    T::of(0.5) * (T::ONE + erf(x * T::of(std::f64::consts::FRAC_1_SQRT_2)))
 }
+#[inline(always)]
 fn gelu<T: Real>(x: T) -> T {
     x * normal_cdf(x)
 }
+#[inline(always)]
 fn gelu_slope<T: Real>(x: T) -> T {
-    let density = T::of(0.5 * GELU_NEW.0) * Real::exp(T::of(-0.5) * x * x);
+    let density = T::of(0.5 * GELU_NEW.0) * exp(T::of(-0.5) * x * x);
     normal_cdf(x) + x * density
 }
+#[inline(always)]
 fn gelu_new_tanh<T: Real>(x: T) -> T {
-    Real::tanh(T::of(GELU_NEW.0) * x * (T::ONE + T::of(GELU_NEW.1) * x * x))
+    tanh(T::of(GELU_NEW.0) * x * (T::ONE + T::of(GELU_NEW.1) * x * x))
 }
+#[inline(always)]
 fn gelu_new<T: Real>(x: T) -> T {
     T::of(0.5) * x * (T::ONE + gelu_new_tanh(x))
 }
+#[inline(always)]
 fn gelu_new_slope<T: Real>(x: T) -> T {
     let t = gelu_new_tanh(x);
     let inner = T::of(GELU_NEW.0) * (T::ONE + T::of(3.0 * GELU_NEW.1) * x * x);
     T::of(0.5) * (T::ONE + t + x * (T::ONE - t * t) * inner)
 }
-fn sigmoid<T: Real>(x: T) -> T {
-    T::ONE / (T::ONE + Real::exp(-x))
-}
+#[inline(always)]
 fn silu<T: Real>(x: T) -> T {
     x * sigmoid(x)
 }
+#[inline(always)]
 fn silu_slope<T: Real>(x: T) -> T {
     let s = sigmoid(x);
     s * (T::ONE + x * (T::ONE - s))
 }
+#[inline(always)]
 fn tanh_slope<T: Real>(x: T) -> T {
-    let t = Real::tanh(x);
+    let t = tanh(x);
     T::ONE - t * t
 }
+#[inline(always)]
 fn sigmoid_slope<T: Real>(x: T) -> T {
     let s = sigmoid(x);
     s * (T::ONE - s)
@@ -92,16 +102,30 @@ impl Activation {
         })
     }
     /// `act` of one number. SoLU takes it for a whole row, on which it is the identity.
+    #[inline]
     pub fn value<T: Real>(self, x: T) -> T {
-        let mut y = [T::ZERO];
-        self.values(&[x], &mut y);
-        y[0]
+        match self {
+            Activation::Relu => relu(x),
+            Activation::Gelu => gelu(x),
+            Activation::GeluNew => gelu_new(x),
+            Activation::Silu => silu(x),
+            Activation::Tanh => tanh(x),
+            Activation::Sigmoid => sigmoid(x),
+            Activation::Identity | Activation::Solu => x,
+        }
     }
     /// `act'` at one number. SoLU takes it for a whole row, on which it is the identity.
+    #[inline]
     pub fn derivative<T: Real>(self, x: T) -> T {
-        let mut d = [T::ZERO];
-        self.derivatives(&[x], &mut d);
-        d[0]
+        match self {
+            Activation::Relu => relu_slope(x),
+            Activation::Gelu => gelu_slope(x),
+            Activation::GeluNew => gelu_new_slope(x),
+            Activation::Silu => silu_slope(x),
+            Activation::Tanh => tanh_slope(x),
+            Activation::Sigmoid => sigmoid_slope(x),
+            Activation::Identity | Activation::Solu => T::ONE,
+        }
     }
     /// `y = act(x)` of a row.
     pub fn values<T: Real>(self, x: &[T], y: &mut [T]) {
@@ -110,7 +134,7 @@ impl Activation {
             Activation::Gelu => rows::map(x, y, gelu),
             Activation::GeluNew => rows::map(x, y, gelu_new),
             Activation::Silu => rows::map(x, y, silu),
-            Activation::Tanh => rows::map(x, y, Real::tanh),
+            Activation::Tanh => rows::map(x, y, tanh),
             Activation::Sigmoid => rows::map(x, y, sigmoid),
             Activation::Identity => y.copy_from_slice(x),
             Activation::Solu => {

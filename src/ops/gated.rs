@@ -1,6 +1,7 @@
 //! h = act(g) * u, the hidden layer of a gated MLP, with its derivatives.
 
 use super::activation::Activation;
+use super::{outputs::Outputs, rows};
 use crate::device::{Arena, Real, View};
 
 /// All views `[n, m]`.
@@ -16,9 +17,9 @@ pub struct Args {
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut h = m.take(a.h.buffer);
     for i in 0..a.h.rows {
-        for ((h, g), u) in h[a.h.range(i)].iter_mut().zip(m.row(&a.g, i)).zip(m.row(&a.u, i)) {
-            *h = a.act.value(*g) * *u;
-        }
+        let h = &mut h[a.h.range(i)];
+        a.act.values(m.row(&a.g, i), h);
+        rows::multiply(h, m.row(&a.u, i));
     }
     m.put(a.h.buffer, h);
 }
@@ -41,22 +42,81 @@ pub struct TangentArgs {
 
 /// Runs on one CPU thread.
 pub fn cpu_tangent<T: Real>(a: &TangentArgs, m: &mut Arena<T>) {
-    let n = a.g.rows;
-    let outputs: &[(View, bool)] = if a.transpose { &[(a.dg, true), (a.du, false)] } else { &[(a.dh, true)] };
-    for &(out, gate) in outputs {
-        let mut y = m.take(out.buffer);
-        for i in 0..a.dh.rows {
-            let (g, u, y) = (m.row(&a.g, i % n), m.row(&a.u, i % n), &mut y[out.range(i)]);
-            if !a.transpose {
-                for ((((y, g), u), dg), du) in y.iter_mut().zip(g).zip(u).zip(m.row(&a.dg, i)).zip(m.row(&a.du, i)) {
-                    *y = a.act.derivative(*g) * *u * *dg + a.act.value(*g) * *du;
+    let mut out = if a.transpose { Outputs::take(m, [&a.dg, &a.du]) } else { Outputs::take(m, [&a.dh]) };
+    // act'(g) u and act(g), which all probes share.
+    let (mut of_g, mut of_u) = (vec![T::ZERO; a.g.cols], vec![T::ZERO; a.g.cols]);
+    for i in 0..a.g.rows {
+        let g = m.row(&a.g, i);
+        a.act.derivatives(g, &mut of_g);
+        rows::multiply(&mut of_g, m.row(&a.u, i));
+        a.act.values(g, &mut of_u);
+        for row in (i..a.dh.rows).step_by(a.g.rows) {
+            if a.transpose {
+                let dh = m.row(&a.dh, row);
+                for (output, factors) in [(&a.dg, &of_g), (&a.du, &of_u)] {
+                    let products = dh.iter().zip(factors).map(|(&dh, &factor)| dh * factor);
+                    out.row(output, row).iter_mut().zip(products).for_each(|(y, product)| *y = product);
                 }
             } else {
-                for (((y, g), u), dh) in y.iter_mut().zip(g).zip(u).zip(m.row(&a.dh, i)) {
-                    *y = *dh * if gate { a.act.derivative(*g) * *u } else { a.act.value(*g) };
-                }
+                let inputs = m.row(&a.dg, row).iter().zip(m.row(&a.du, row));
+                let sums = inputs.zip(of_g.iter().zip(&of_u)).map(|((&dg, &du), (&g, &u))| g * dg + u * du);
+                out.row(&a.dh, row).iter_mut().zip(sums).for_each(|(y, sum)| *y = sum);
             }
         }
-        m.put(out.buffer, y);
+    }
+    out.put(m);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, assert_adjoint, assert_close, central, numbers, read};
+    use super::*;
+
+    const ACTS: [Activation; 3] = [Activation::Silu, Activation::GeluNew, Activation::Gelu];
+    const N: usize = 3;
+    const M: usize = 21;
+
+    /// Rows of g and u side by side.
+    fn hidden<T: Real>(act: Activation, gu: &[f64]) -> Vec<f64> {
+        let mut f = Fixture::default();
+        let gu = f.input(N, 2 * M, gu);
+        let a = Args { act, g: gu.columns(0, M), u: gu.columns(M, M), h: f.output(N, M) };
+        let mut m = f.arena::<T>();
+        cpu(&a, &mut m);
+        read(&m, &a.h)
+    }
+
+    #[test]
+    fn values_agree_with_the_definition() {
+        let gu = numbers(N * 2 * M, 1);
+        for act in ACTS {
+            let row = |row: &[f64]| (0..M).map(|j| act.value(row[j]) * row[M + j]).collect::<Vec<_>>();
+            let want: Vec<f64> = gu.chunks(2 * M).flat_map(row).collect();
+            assert_close(&hidden::<f64>(act, &gu), &want, 1e-15);
+            assert_close(&hidden::<f32>(act, &gu), &want, 1e-6);
+        }
+    }
+
+    #[test]
+    fn tangents_agree_with_differences_and_cotangents_are_adjoint() {
+        let (gu, v, w) = (numbers(N * 2 * M, 1), numbers(2 * N * 2 * M, 2), numbers(2 * N * M, 3));
+        for act in ACTS {
+            let mut f = Fixture::default();
+            let (primal, dgu, back) = (f.input(N, 2 * M, &gu), f.input(2 * N, 2 * M, &v), f.output(2 * N, 2 * M));
+            let (g, u, dh) = (primal.columns(0, M), primal.columns(M, M), f.output(2 * N, M));
+            let (dg, du) = (dgu.columns(0, M), dgu.columns(M, M));
+            let forward = TangentArgs { act, g, u, dg, du, dh, transpose: false };
+            let (dg, du, dh) = (back.columns(0, M), back.columns(M, M), f.input(2 * N, M, &w));
+            let backward = TangentArgs { act, g, u, dg, du, dh, transpose: true };
+            let mut m = f.arena::<f64>();
+            cpu_tangent(&forward, &mut m);
+            cpu_tangent(&backward, &mut m);
+            let (jv, jw) = (read(&m, &forward.dh), read(&m, &back));
+            for r in 0..2 {
+                let want = central(|gu| hidden::<f64>(act, gu), &gu, &v[r * N * 2 * M..(r + 1) * N * 2 * M]);
+                assert_close(&jv[r * N * M..(r + 1) * N * M], &want, 1e-8);
+            }
+            assert_adjoint(&jv, &w, &v, &jw);
+        }
     }
 }

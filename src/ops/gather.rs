@@ -79,3 +79,58 @@ fn check_probes(op: &'static str, few: (&str, &View), many: (&str, &View), rows:
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, assert_adjoint, numbers, read};
+    use super::*;
+
+    const ROWS: [u32; 4] = [2, 0, 2, 4];
+    const N: usize = 5;
+    const D: usize = 3;
+    const PROBES: usize = 2;
+
+    #[test]
+    fn rows_are_gathered_and_scattered_back() {
+        let (x, w) = (numbers(PROBES * N * D, 1), numbers(PROBES * ROWS.len() * D, 2));
+        let mut f = Fixture::default();
+        let (rows, few, many) = (f.ints(&ROWS), PROBES * ROWS.len(), PROBES * N);
+        let gather = Args { x: f.input(many, D, &x), rows, y: f.output(few, D) };
+        let scatter = ScatterArgs { x: f.input(few, D, &w), rows, y: f.output(many, D) };
+        gather.check().unwrap();
+        scatter.check().unwrap();
+        let mut m = f.arena::<f64>();
+        cpu(&gather, &mut m);
+        cpu_scatter(&scatter, &mut m);
+        let (y, back) = (read(&m, &gather.y), read(&m, &scatter.y));
+        for (i, y) in y.chunks(D).enumerate() {
+            let row = i / ROWS.len() * N + ROWS[i % ROWS.len()] as usize;
+            assert_eq!(y, &x[row * D..(row + 1) * D]);
+        }
+        assert_eq!(back[D..2 * D], [0.0; D], "a row that nobody chose");
+        assert_eq!(back[2 * D], w[0] + w[2 * D], "a row that is chosen twice");
+        assert_adjoint(&y, &w, &x, &back);
+    }
+
+    #[test]
+    fn no_rows_at_all_leave_zeros() {
+        let mut f = Fixture::default();
+        let a = ScatterArgs { x: f.output(0, D), rows: f.ints(&[]), y: f.output(N, D) };
+        a.check().unwrap();
+        let mut m = f.arena::<f32>();
+        cpu_scatter(&a, &mut m);
+        assert_eq!(read(&m, &a.y), [0.0; N * D]);
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused() {
+        let mut f = Fixture::default();
+        let (rows, x, y) = (f.ints(&ROWS), f.output(10, D), f.output(8, D));
+        assert!(Args { x, rows, y }.check().is_ok());
+        assert!(Args { x, rows, y: f.output(6, D) }.check().is_err());
+        assert!(Args { x: f.output(9, D), rows, y }.check().is_err());
+        assert!(Args { x: y, rows, y }.check().is_err());
+        let error = ScatterArgs { x: y, rows, y: f.output(10, 2) }.check().unwrap_err().to_string();
+        assert_eq!(error, "operation scatter: found y [10, 2]; expected y [10, 3]");
+    }
+}

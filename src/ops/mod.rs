@@ -14,6 +14,7 @@ mod attention_reference;
 mod check;
 pub mod copy;
 pub mod edge_squares;
+mod elementary;
 pub mod embed;
 #[cfg(test)]
 mod fixture;

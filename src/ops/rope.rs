@@ -68,3 +68,99 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     }
     out.put(m);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, assert_adjoint, assert_close, numbers, part, read};
+    use super::*;
+    use crate::device::View;
+
+    const HEADS: usize = 3;
+    const D_HEAD: usize = 10;
+    const HALF: usize = 4;
+    const POSITIONS: [u32; 5] = [0, 1, 2, 0, 6];
+
+    fn table<T: Real>(f: fn(f64) -> f64) -> Tensor {
+        let angle = |i: usize| (i / HALF) as f64 * 0.3 / (1.0 + (i % HALF) as f64);
+        Tensor::from_f64(T::DTYPE, 7, HALF, (0..7 * HALF).map(|i| f(angle(i))).collect())
+    }
+
+    /// Each pair as a complex number times `e^(i angle)`.
+    fn reference(x: &[f64]) -> Vec<f64> {
+        let mut y = x.to_vec();
+        for (i, (x, y)) in x.chunks(D_HEAD).zip(y.chunks_mut(D_HEAD)).enumerate() {
+            for j in 0..HALF {
+                let angle = f64::from(POSITIONS[i / HEADS % POSITIONS.len()]) * 0.3 / (1.0 + j as f64);
+                y[j] = x[j] * angle.cos() - x[j + HALF] * angle.sin();
+                y[j + HALF] = x[j] * angle.sin() + x[j + HALF] * angle.cos();
+            }
+        }
+        y
+    }
+
+    /// Three heads with two columns between them, of a wider buffer.
+    fn heads(f: &mut Fixture, rows: usize) -> (View, Heads) {
+        let all = f.output(rows, HEADS * (D_HEAD + 2) + 3);
+        (all, Heads { view: all.columns(3, HEADS * (D_HEAD + 2)), pitch: D_HEAD + 2 })
+    }
+    fn fill(f: &mut Fixture, x: Heads, data: &[f64]) {
+        for h in 0..HEADS {
+            let rows = data.chunks(HEADS * D_HEAD).flat_map(|row| &row[h * D_HEAD..(h + 1) * D_HEAD]);
+            f.set(x.head(h, D_HEAD), &rows.copied().collect::<Vec<_>>());
+        }
+    }
+    fn contents<T: Real>(m: &Arena<T>, x: Heads) -> Vec<f64> {
+        let parts: Vec<Vec<f64>> = (0..HEADS).map(|h| part(m, &x.head(h, D_HEAD))).collect();
+        (0..x.view.rows).flat_map(|i| parts.iter().flat_map(move |p| p[i * D_HEAD..(i + 1) * D_HEAD].to_vec())).collect()
+    }
+
+    fn rotate<T: Real>(x: &[f64], in_place: bool, inverse: bool) -> Vec<f64> {
+        let mut f = Fixture::default();
+        let rows = x.len() / (HEADS * D_HEAD);
+        let (all, from) = heads(&mut f, rows);
+        fill(&mut f, from, x);
+        let (all, to) = if in_place { (all, from) } else { heads(&mut f, rows) };
+        let (cos, sin, positions) = (table::<T>(f64::cos), table::<T>(f64::sin), f.ints(&POSITIONS));
+        let a = Args { x: from, y: to, heads: HEADS, d_head: D_HEAD, cos, sin, positions, inverse };
+        a.check().unwrap();
+        let mut m = f.arena::<T>();
+        cpu(&a, &mut m);
+        let written = read(&m, &all).iter().filter(|x| !x.is_nan()).count();
+        assert_eq!(written, x.len(), "only the columns of heads are written");
+        contents(&m, to)
+    }
+
+    #[test]
+    fn pairs_are_rotated_by_the_angle_of_their_position() {
+        let x = numbers(2 * POSITIONS.len() * HEADS * D_HEAD, 1);
+        for in_place in [false, true] {
+            assert_close(&rotate::<f64>(&x, in_place, false), &reference(&x), 1e-15);
+            assert_close(&rotate::<f32>(&x, in_place, false), &reference(&x), 2e-7);
+        }
+    }
+
+    #[test]
+    fn the_inverse_is_the_transpose() {
+        let (v, w) = (numbers(POSITIONS.len() * HEADS * D_HEAD, 1), numbers(POSITIONS.len() * HEADS * D_HEAD, 2));
+        assert_adjoint(&rotate::<f64>(&v, false, false), &w, &v, &rotate::<f64>(&w, true, true));
+        assert_close(&rotate::<f64>(&rotate::<f64>(&v, true, false), false, true), &v, 1e-15);
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused() {
+        let mut f = Fixture::default();
+        let (_, x) = heads(&mut f, 5);
+        let (cos, sin, positions) = (table::<f64>(f64::cos), table::<f64>(f64::sin), f.ints(&POSITIONS));
+        let good = Args { x, y: x, heads: HEADS, d_head: D_HEAD, cos, sin, positions, inverse: false };
+        assert!(good.check().is_ok());
+        let shifted = Heads { view: x.view.columns(1, x.view.cols - 1), ..x };
+        assert!(Args { y: shifted, ..good.clone() }.check().is_err());
+        assert!(Args { heads: HEADS + 1, ..good.clone() }.check().is_err());
+        assert!(Args { positions: f.ints(&[0, 0]), ..good.clone() }.check().is_err());
+        let error = Args { d_head: 7, ..good }.check().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "operation rope: found 4 angles for heads of 7 columns; expected at most half as many angles as columns"
+        );
+    }
+}

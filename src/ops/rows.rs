@@ -1,11 +1,73 @@
 //! Arithmetic on single rows, written so that it vectorises.
 
+use faer::traits::pulp::{Arch, NullaryFnOnce};
+
+use super::elementary;
 use crate::device::Real;
+
+/// Runs a loop compiled for the widest vectors of this processor. Numbers do not depend on it. A closure
+/// would not do: nothing makes the compiler build it for those vectors.
+fn wide(job: impl NullaryFnOnce<Output = ()>) {
+    Arch::new().dispatch(job);
+}
+
+/// `y = f(x)`.
+struct Map<'a, T, F> {
+    x: &'a [T],
+    y: &'a mut [T],
+    f: F,
+}
+
+impl<T: Real, F: Fn(T) -> T> NullaryFnOnce for Map<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            *y = (self.f)(x);
+        }
+    }
+}
+
+/// `x = c tanh(x / c)`.
+struct Softcap<'a, T> {
+    x: &'a mut [T],
+    c: f64,
+}
+
+impl<T: Real> NullaryFnOnce for Softcap<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let (c, inverse) = (T::of(self.c), T::of(1.0 / self.c));
+        for x in self.x {
+            *x = c * elementary::tanh(*x * inverse);
+        }
+    }
+}
+
+/// `x = e^(x - max(x))`, divided by its sum.
+struct Softmax<'a, T>(&'a mut [T]);
+
+impl<T: Real> NullaryFnOnce for Softmax<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let top = max(self.0);
+        for e in self.0.iter_mut() {
+            *e = elementary::exp(*e - top);
+        }
+        let norm = T::ONE / sum(self.0);
+        for e in self.0 {
+            *e *= norm;
+        }
+    }
+}
 
 /// Partial sums that a reduction runs side by side. The order of additions is a function of the
 /// row's length alone, so that results do not depend on where a row lies.
 const LANES: usize = 16;
 
+#[inline(always)]
 fn reduce<T: Real>(lanes: [T; LANES], rest: impl Iterator<Item = T>) -> T {
     let mut acc = lanes;
     for (a, x) in acc.iter_mut().zip(rest) {
@@ -22,6 +84,7 @@ fn reduce<T: Real>(lanes: [T; LANES], rest: impl Iterator<Item = T>) -> T {
 }
 
 /// `sum_i x_i`.
+#[inline(always)]
 pub(super) fn sum<T: Real>(x: &[T]) -> T {
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder().iter().copied();
@@ -53,15 +116,27 @@ pub(super) fn mean<T: Real>(x: &[T]) -> T {
 }
 
 /// The largest element; zero of an empty row.
+#[inline(always)]
 pub(super) fn max<T: Real>(x: &[T]) -> T {
-    x.iter().copied().reduce(Real::max).unwrap_or(T::ZERO)
+    let Some(&first) = x.first() else { return T::ZERO };
+    let (chunks, mut acc) = (x.chunks_exact(LANES), [first; LANES]);
+    let rest = chunks.remainder();
+    for c in chunks {
+        for i in 0..LANES {
+            acc[i] = Real::max(acc[i], c[i]);
+        }
+    }
+    acc.into_iter().chain(rest.iter().copied()).fold(first, Real::max)
 }
 
 /// `y = f(x)` element by element.
 pub(super) fn map<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T) -> T) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = f(x);
-    }
+    wide(Map { x, y, f });
+}
+
+/// `y *= x` element by element.
+pub(super) fn multiply<T: Real>(y: &mut [T], x: &[T]) {
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y *= x);
 }
 
 /// `y = a + b`.
@@ -73,20 +148,13 @@ pub(super) fn add<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
 
 /// `x = c tanh(x / c)` element by element.
 pub(super) fn softcap<T: Real>(x: &mut [T], c: f64) {
-    let (c, inverse) = (T::of(c), T::of(1.0 / c));
-    x.iter_mut().for_each(|x| *x = c * Real::tanh(*x * inverse));
+    wide(Softcap { x, c });
 }
 
-/// Replaces a row by its softmax, shifted by its largest element against overflow.
+/// Replaces a row by its softmax, shifted by its largest element against overflow. A row of nothing
+/// but negative infinities becomes NaN.
 pub(super) fn softmax<T: Real>(x: &mut [T]) {
-    let top = max(x);
-    for e in x.iter_mut() {
-        *e = (*e - top).exp();
-    }
-    let norm = T::ONE / sum(x);
-    for e in x {
-        *e *= norm;
-    }
+    wide(Softmax(x));
 }
 
 #[cfg(test)]

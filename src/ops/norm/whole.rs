@@ -179,3 +179,102 @@ fn check_probes(op: &'static str, x: &View, [a, b]: [(&str, &View); 2], w: &Opti
     check::view(op, b.0, b.1, a.1.rows, x.cols)?;
     w.iter().try_for_each(|w| check::tensor(op, "w", w, 1, x.cols))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DType;
+    use crate::ops::fixture::{Fixture, assert_adjoint, assert_close, central, numbers, read};
+
+    const EPS: f64 = 1e-3;
+    const KINDS: [Kind; 2] = [Kind::Layer, Kind::Rms];
+
+    /// Ragged shapes `[n, D]` that leave remainders in every vector width.
+    const SHAPES: [(usize, usize); 3] = [(1, 1), (3, 37), (5, 64)];
+
+    fn reference(kind: Kind, x: &[f64], w: &[f64], b: &[f64]) -> Vec<f64> {
+        let d = w.len();
+        let row = |x: &[f64]| {
+            let mean = if kind == Kind::Layer { x.iter().sum::<f64>() / d as f64 } else { 0.0 };
+            let v = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / d as f64;
+            (0..d).map(|j| (x[j] - mean) / (v + EPS).sqrt() * w[j] + b[j]).collect::<Vec<_>>()
+        };
+        x.chunks(d).flat_map(row).collect()
+    }
+
+    fn values<T: Real>(kind: Kind, n: usize, d: usize, bound: f64) {
+        let (x, w, b) = (numbers(n * d, 1), numbers(d, 2), numbers(d, 3));
+        let mut f = Fixture::default();
+        let tensor = |data: &[f64]| Some(Tensor::row(T::DTYPE, data.to_vec()));
+        let affine = Args { kind, x: f.input(n, d, &x), y: f.output(n, d), eps: EPS, w: tensor(&w), b: tensor(&b) };
+        let plain = Args { y: f.output(n, d), w: None, b: None, ..affine.clone() };
+        affine.check().unwrap();
+        plain.check().unwrap();
+        let mut m = f.arena::<T>();
+        cpu(&affine, &mut m);
+        cpu(&plain, &mut m);
+        assert_close(&read(&m, &affine.y), &reference(kind, &x, &w, &b), bound);
+        assert_close(&read(&m, &plain.y), &reference(kind, &x, &vec![1.0; d], &vec![0.0; d]), bound);
+    }
+
+    #[test]
+    fn values_agree_with_the_definitions() {
+        for kind in KINDS {
+            for (n, d) in SHAPES {
+                values::<f64>(kind, n, d, 1e-14);
+                values::<f32>(kind, n, d, 3e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn tangents_agree_with_differences_and_cotangents_are_adjoint() {
+        let (n, d, probes) = (3, 37, 2);
+        let (x, gain, b) = (numbers(n * d, 1), numbers(d, 2), vec![0.0; d]);
+        let (v, w, held) = (numbers(probes * n * d, 3), numbers(probes * n * d, 4), numbers(probes * n * d, 5));
+        for (kind, gain) in KINDS.into_iter().flat_map(|kind| [(kind, Some(&gain)), (kind, None)]) {
+            let mut f = Fixture::default();
+            let tensor = gain.map(|gain| Tensor::row(DType::F64, gain.clone()));
+            let mut input = |data| f.input(probes * n, d, data);
+            let (dx, dy, more) = (input(&v), input(&w), input(&held));
+            let x_view = f.input(n, d, &x);
+            let t = Tangent { kind, x: x_view, dx, dy: f.output(probes * n, d), eps: EPS, w: tensor.clone() };
+            let dx = f.output(probes * n, d);
+            let c = Cotangent { kind, x: x_view, dy, dx, eps: EPS, w: tensor, accumulate: false };
+            let added = Cotangent { dx: more, accumulate: true, ..c.clone() };
+            t.check().unwrap();
+            c.check().unwrap();
+            let mut m = f.arena::<f64>();
+            cpu_tangent(&t, &mut m);
+            cpu_cotangent(&c, &mut m);
+            cpu_cotangent(&added, &mut m);
+            let (jv, jw) = (read(&m, &t.dy), read(&m, &c.dx));
+            let ones = vec![1.0; d];
+            for r in 0..probes {
+                let part = r * n * d..(r + 1) * n * d;
+                let want = central(|x| reference(kind, x, gain.unwrap_or(&ones), &b), &x, &v[part.clone()]);
+                assert_close(&jv[part.clone()], &want, 1e-8);
+                assert_adjoint(&jv[part.clone()], &w[part.clone()], &v[part.clone()], &jw[part]);
+            }
+            let sum: Vec<f64> = held.iter().zip(&jw).map(|(a, b)| a + b).collect();
+            assert_close(&read(&m, &added.dx), &sum, 1e-15);
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused() {
+        let mut f = Fixture::default();
+        let (x, y) = (f.output(3, 4), f.output(3, 4));
+        let good = Args { kind: Kind::Rms, x, y, eps: EPS, w: None, b: None };
+        assert!(good.check().is_ok());
+        assert!(Args { y: x, ..good.clone() }.check().is_err());
+        let w = Some(Tensor::row(DType::F64, vec![1.0; 5]));
+        let error = Args { w: w.clone(), ..good }.check().unwrap_err();
+        assert_eq!(error.to_string(), "operation norm: found w [1, 5]; expected w [1, 4]");
+        let tangent = Tangent { kind: Kind::Layer, x, dx: f.output(6, 4), dy: f.output(6, 4), eps: EPS, w: None };
+        assert!(tangent.check().is_ok());
+        assert!(Tangent { dx: f.output(7, 4), ..tangent.clone() }.check().is_err());
+        let Tangent { kind, x, dx, dy, eps, .. } = tangent;
+        assert!(Cotangent { kind, x, dy, dx, eps, w, accumulate: false }.check().is_err());
+    }
+}
