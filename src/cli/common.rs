@@ -13,7 +13,7 @@ use crate::data::stream::Runner;
 use crate::data::{self, Cut, DataSet};
 use crate::device::{Choice, DType, Device, DriverChoice, Request};
 use crate::error::{Error, Result};
-use crate::model::Loaded;
+use crate::model::{Loaded, Numbers};
 use crate::progress::{Mode, Progress};
 
 /// The most CPU threads: beyond the cores there is nothing to gain, and far beyond them a system
@@ -199,6 +199,14 @@ impl Common {
         device.check_dtype(dtype)?;
         Ok(dtype)
     }
+    /// As [`Common::dtype`], for commands that run models as they are: bf16 asks for weights of that dtype
+    /// and arithmetic in f32.
+    pub fn numbers(&self, device: &Device, default: DType) -> Result<Numbers> {
+        match self.dtype {
+            Some(Precision::Bf16) => Ok(Numbers { dtype: DType::F32, bf16_weights: true }),
+            _ => self.dtype(device, default).map(Numbers::from),
+        }
+    }
     /// Bytes a plan may take: what is free on `device`, and no more than `--max-memory`.
     pub fn memory_limit(&self, device: &Device) -> Result<u64> {
         Ok(device.free_memory()?.min(self.max_memory.unwrap_or(u64::MAX)))
@@ -340,7 +348,7 @@ pub fn metadata(command: &str, model: &Loaded, data: &DataSet) -> Result<BTreeMa
         ("weights", "raw"),
         ("data", &data.name),
         ("data_sha256", &data.sha256),
-        ("dtype", model.model.dtype().name()),
+        ("dtype", model.numbers.name()),
     ];
     let mut entries: BTreeMap<_, _> = entries.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     if let Some(text) = &data.text {

@@ -36,7 +36,7 @@ pub fn run(args: Args) -> Result<()> {
     args.check()?;
     let progress = args.common.progress();
     let device = args.common.device(DType::F32, &progress)?;
-    let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
+    let loaded = Model::load(&args.model, args.common.numbers(&device, DType::F32)?)?;
     let set = args.data.load(&args.data.or_split(&args.model, "test"), &loaded)?;
     let (name, sha256, text) = (set.name.clone(), set.sha256.clone(), set.text.clone());
     let score = evaluate(&loaded.model, set, &args.common.runner(&device, &progress)?)?;
@@ -49,7 +49,7 @@ pub fn run(args: Args) -> Result<()> {
             "schema_version": 1,
             "model": {"name": loaded.name, "sha256": loaded.sha256},
             "data": data,
-            "dtype": loaded.model.dtype(),
+            "dtype": loaded.numbers.name(),
             "loss": score.loss,
             "perplexity": score.perplexity,
             "accuracy": score.accuracy,

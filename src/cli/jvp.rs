@@ -40,7 +40,7 @@ pub fn run(args: Args) -> Result<()> {
     args.check()?;
     let progress = args.common.progress();
     let device = args.common.device(DType::F32, &progress)?;
-    let loaded = Model::load(&args.model, args.common.dtype(&device, DType::F32)?)?;
+    let loaded = Model::load(&args.model, args.common.numbers(&device, DType::F32)?)?;
     let Some(model) = loaded.model.lm() else {
         return Err(Error::flag("MODEL", format!("{}, an mlp", loaded.name), "a transformer: an mlp has no blocks"));
     };

@@ -1,6 +1,7 @@
 //! The weights of a multi-layer perceptron.
 
 use super::checkpoint::Checkpoint;
+use super::Numbers;
 use super::config::MlpConfig;
 use super::reader::{Reader, Source};
 use crate::device::{DType, Tensor};
@@ -19,9 +20,9 @@ pub struct Mlp {
 impl Mlp {
     /// Loads `layers.I.W` and, where the configuration has biases, `layers.I.b`. Fails on a tensor that is
     /// missing, of another shape or dtype, not finite, or surplus.
-    pub fn load(config: MlpConfig, file: &Checkpoint, dtype: DType) -> Result<Self> {
-        let mut reader = Reader::new(file, dtype);
-        let model = Self::build(config, dtype, &mut |name, shape| reader.tensor(name, shape))?;
+    pub fn load(config: MlpConfig, file: &Checkpoint, numbers: Numbers) -> Result<Self> {
+        let mut reader = Reader::new(file, numbers);
+        let model = Self::build(config, numbers.dtype, &mut |name, shape| reader.tensor(name, shape))?;
         reader.finish(|_| false)?;
         Ok(model)
     }

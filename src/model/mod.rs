@@ -52,10 +52,33 @@ pub enum Model {
     Lm(Lm),
 }
 
+/// What a model computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// Of activations and arithmetic.
+    pub dtype: DType,
+    /// Weights are rounded to bf16 (to nearest, ties to even) before they are used.
+    pub bf16_weights: bool,
+}
+
+impl From<DType> for Numbers {
+    fn from(dtype: DType) -> Self {
+        Self { dtype, bf16_weights: false }
+    }
+}
+
+impl Numbers {
+    /// As `--dtype` calls it: bf16 stands for weights of that dtype and arithmetic in f32.
+    pub fn name(self) -> &'static str {
+        if self.bf16_weights { "bf16" } else { self.dtype.name() }
+    }
+}
+
 /// A loaded model and what a manifest says of it.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub model: Model,
+    pub numbers: Numbers,
     /// The folder's name, or `demo:NAME`.
     pub name: String,
     /// SHA-256, in hexadecimal, of the bytes of `config.json` followed by those of `model.safetensors`, or
@@ -85,14 +108,16 @@ impl Loaded {
 
 impl Model {
     /// Loads a model folder (`config.json`, and `model.safetensors` or shards with their index) or
-    /// `demo:NAME`, rounding the weights to `dtype`. Fails with one sentence on a missing or broken file, an unsupported configuration, or
-    /// weights that contradict it.
-    pub fn load(spec: &str, dtype: DType) -> Result<Loaded> {
+    /// `demo:NAME`, its weights in the dtype of `numbers`; those of Hugging Face families stay in their
+    /// files at their own. Fails with one sentence on a missing or broken file, an unsupported
+    /// configuration, or weights that contradict it.
+    pub fn load(spec: &str, numbers: impl Into<Numbers>) -> Result<Loaded> {
+        let numbers = numbers.into();
         if let Some(name) = demo::name_of(spec) {
             let demo = demo::find(name)?;
             let dir = Path::new(spec);
             let weights = || Checkpoint::from_static(&dir.join("model.safetensors"), demo.model);
-            return Self::assemble(&dir.join("config.json"), demo.config, weights, dtype, spec.into());
+            return Self::assemble(&dir.join("config.json"), demo.config, weights, numbers, spec.into());
         }
         if spec.is_empty() {
             return Err(Error::flag("MODEL", "nothing", FOLDER));
@@ -107,25 +132,25 @@ impl Model {
         // "." and ".." have no name of their own.
         let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
         let name = full.file_name().map_or_else(|| spec.into(), |n| n.to_string_lossy().into_owned());
-        Self::assemble(&path, &config, || Checkpoint::open_folder(dir), dtype, name)
+        Self::assemble(&path, &config, || Checkpoint::open_folder(dir), numbers, name)
     }
     fn assemble(
         path: &Path,
         config: &[u8],
         weights: impl FnOnce() -> Result<Checkpoint>,
-        dtype: DType,
+        numbers: Numbers,
         name: String,
     ) -> Result<Loaded> {
         let (parsed, config_json) = Config::parse(path, config)?;
         let file = weights()?;
         let model = match parsed {
-            Config::Transformer(c) => Model::Transformer(Transformer::load(c, &file, dtype)?),
-            Config::Mlp(c) => Model::Mlp(Mlp::load(c, &file, dtype)?),
-            Config::HuggingFace(spec) => Model::Lm(hf::build(&spec, Reader::new(&file, dtype), dtype)?),
+            Config::Transformer(c) => Model::Transformer(Transformer::load(c, &file, numbers)?),
+            Config::Mlp(c) => Model::Mlp(Mlp::load(c, &file, numbers)?),
+            Config::HuggingFace(spec) => Model::Lm(hf::build(&spec, Reader::new(&file, numbers), numbers.dtype)?),
         };
         let sha256 = file.sha256_after(config);
         let folder = path.parent().unwrap_or(path).into();
-        Ok(Loaded { model, name, sha256, config_json, folder })
+        Ok(Loaded { model, numbers, name, sha256, config_json, folder })
     }
     /// The dtype of the weights.
     pub fn dtype(&self) -> DType {

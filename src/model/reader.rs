@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::Numbers;
 use super::checkpoint::Checkpoint;
 use crate::device::{DType, Elements, Tensor};
 use crate::error::{Error, Result};
@@ -17,17 +18,15 @@ pub(super) type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f64>> + 'a;
 pub struct Reader<'a> {
     file: &'a Checkpoint,
     dtype: DType,
+    /// Every value is rounded to bf16 before all else.
     rounded: bool,
     asked: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(file: &'a Checkpoint, dtype: DType) -> Self {
-        Self { file, dtype, rounded: false, asked: BTreeSet::new() }
-    }
-    /// From now on, every value is rounded to bf16 (to nearest, ties to even) before all else.
-    pub fn rounded(self) -> Self {
-        Self { rounded: true, ..self }
+    pub fn new(file: &'a Checkpoint, numbers: impl Into<Numbers>) -> Self {
+        let Numbers { dtype, bf16_weights } = numbers.into();
+        Self { file, dtype, rounded: bf16_weights, asked: BTreeSet::new() }
     }
     /// Whether the checkpoint has a tensor of that name.
     pub fn has(&self, name: &str) -> bool {
@@ -165,7 +164,7 @@ mod tests {
             a.split_once(&format!("tensor {name}: ")).unwrap().1.to_string()
         };
         let (mut double, mut single) = (Reader::new(&file, DType::F64), Reader::new(&file, DType::F32));
-        let mut rounded = Reader::new(&file, DType::F32).rounded();
+        let mut rounded = Reader::new(&file, Numbers { dtype: DType::F32, bf16_weights: true });
         assert_eq!(message(&mut double, "half", &[2, 2]), "inf at index [1, 0]; expected finite values");
         assert_eq!(message(&mut single, "brain", &[2, 2]), "-inf at index [1, 1]; expected finite values");
         assert_eq!(message(&mut double, "wide", &[3, 2]), "NaN at index [2, 1]; expected finite values");
@@ -180,7 +179,7 @@ mod tests {
     fn everything_is_rounded_to_bf16_where_asked() {
         let file = checkpoint(Tensors::from([("x".into(), ("F64", vec![1, 2], f64s(&[1.0 + 2f64.powi(-9), 0.1])))]));
         let want = [1.0, half::bf16::from_f64(0.1).to_f64()];
-        let mut r = Reader::new(&file, DType::F64).rounded();
+        let mut r = Reader::new(&file, Numbers { dtype: DType::F64, bf16_weights: true });
         assert_eq!(r.vector("x", &[1, 2]).unwrap().to_f64(), want);
         assert_eq!(r.mapped("x", &[1, 2]).unwrap().to_f64(), want);
     }

@@ -3,6 +3,7 @@
 //! Row-vector convention throughout: `y = x W + b`.
 
 use super::checkpoint::Checkpoint;
+use super::Numbers;
 use super::config::{ActFn, Norm, TransformerConfig};
 use super::reader::{Reader, Source};
 use crate::device::{DType, Tensor};
@@ -62,10 +63,10 @@ pub struct Transformer {
 impl Transformer {
     /// Loads the weights that `config` calls for. Fails on a tensor that is missing, of another shape or
     /// dtype, not finite, or surplus (the buffers `attn.mask` and `attn.IGNORE` of a block may be there).
-    pub fn load(config: TransformerConfig, file: &Checkpoint, dtype: DType) -> Result<Self> {
+    pub fn load(config: TransformerConfig, file: &Checkpoint, numbers: Numbers) -> Result<Self> {
         let n_layers = config.n_layers;
-        let mut reader = Reader::new(file, dtype);
-        let model = Self::build(config, dtype, &mut |name, shape| reader.tensor(name, shape))?;
+        let mut reader = Reader::new(file, numbers);
+        let model = Self::build(config, numbers.dtype, &mut |name, shape| reader.tensor(name, shape))?;
         reader.finish(|name| is_buffer(name, n_layers))?;
         Ok(model)
     }

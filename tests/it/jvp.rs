@@ -36,7 +36,7 @@ impl Case {
         let file = Checkpoint::open(&self.file).unwrap();
         let mut done = Ok(());
         with_runner(threads, None, |runner| {
-            done = products(&self.model, &self.data, &file, runner, &self.out, &BTreeMap::new());
+            done = products(&(&self.model).into(), &self.data, &file, runner, &self.out, &BTreeMap::new());
         });
         done.map(|()| Checkpoint::open(&self.out).unwrap()).map_err(|e| e.to_string())
     }

@@ -12,6 +12,7 @@ mod common;
 mod determinism;
 mod edge_cases;
 mod eval;
+mod families;
 mod fuzz;
 mod identities;
 mod jvp;

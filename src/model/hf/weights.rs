@@ -211,7 +211,9 @@ fn paths(spec: &Spec) -> BTreeMap<String, Site> {
     let n: &Names = &spec.names;
     let prefix = n.prefixes[0];
     let mut paths = BTreeMap::new();
-    let mut add = |name: &str, site| drop(paths.insert(format!("{prefix}{}.{{}}.{name}", n.block), site));
+    let mut add = |name: &str, site: Site| {
+        paths.insert(format!("{prefix}{}.{{}}.{name}", n.block), site);
+    };
     for name in [n.attention, n.o] {
         if n.attention_norm.is_none() {
             add(name, Site::AttnOut);

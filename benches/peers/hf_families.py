@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Random checkpoints of every family, with what Hugging Face transformers computes for them in float64.
+
+usage: python -P hf_families.py OUT [SEED]    (torch, transformers, safetensors; -P, as a library looks for modules by names that stand here)
+
+Writes OUT/NAME/{config.json, model.safetensors, goldens.safetensors}: tokens, logits, resid_pre.L, resid_post.L,
+mlp_act.L and, for the blocks of decoders, tangent.L with jvp.L and cotangent.L with vjp.L. `families.sh` beside this
+file compares them with `mechgraph capture` and `mechgraph jvp`. Sizes are odd on purpose; every weight is drawn, norm
+gains and biases too.
+"""
+import sys
+from pathlib import Path
+
+import torch
+import transformers as hf
+from safetensors.torch import save_file
+
+out, seed = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+V, T, N = 83, 29, 2
+common = dict(attn_implementation="eager", use_cache=False)
+odd = dict(hidden_size=60, num_attention_heads=6, num_hidden_layers=3, intermediate_size=77, vocab_size=V, max_position_embeddings=T + 3)
+gqa = dict(odd, num_key_value_heads=2)
+rope3 = dict(rope_type="llama3", rope_theta=300000.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=3.0, original_max_position_embeddings=16)
+CASES = {
+    "gpt2": hf.GPT2Config(n_embd=60, n_head=6, n_layer=3, n_positions=T, vocab_size=V, n_inner=71, activation_function="relu"),
+    "gpt2_scaled": hf.GPT2Config(n_embd=44, n_head=4, n_layer=3, n_positions=T, vocab_size=V, scale_attn_by_inverse_layer_idx=True, tie_word_embeddings=False),
+    "gpt_neo": hf.GPTNeoConfig(hidden_size=60, num_heads=5, num_layers=3, attention_types=[[["local", "global", "local"], 1]], window_size=5, vocab_size=V, max_position_embeddings=T),
+    "gpt_neox": hf.GPTNeoXConfig(**odd, rotary_pct=0.4, use_parallel_residual=True),
+    "gpt_neox_seq": hf.GPTNeoXConfig(**odd, rotary_pct=1.0, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new"),
+    "llama": hf.LlamaConfig(**gqa, head_dim=14, attention_bias=True, mlp_bias=True, rms_norm_eps=1e-5, rope_theta=500.0),
+    "llama3": hf.LlamaConfig(**gqa, rope_parameters=rope3, tie_word_embeddings=True),
+    "mistral": hf.MistralConfig(**gqa, sliding_window=6, head_dim=16),
+    "mistral_full": hf.MistralConfig(**gqa, sliding_window=None, head_dim=10),
+    "qwen2": hf.Qwen2Config(**gqa),
+    "qwen2_window": hf.Qwen2Config(**gqa, use_sliding_window=True, sliding_window=7, max_window_layers=1),
+    "qwen3": hf.Qwen3Config(**gqa, head_dim=12, attention_bias=True),
+    "gemma": hf.GemmaConfig(**gqa, head_dim=18),
+    "gemma2": hf.Gemma2Config(**gqa, head_dim=18, query_pre_attn_scalar=31, sliding_window=6, attn_logit_softcapping=3.0, final_logit_softcapping=2.0),
+    "phi": hf.PhiConfig(**gqa, partial_rotary_factor=0.4),
+    "bert": hf.BertConfig(**odd),
+    "bert_bare": hf.BertConfig(**odd),
+    "distilbert": hf.DistilBertConfig(dim=60, n_heads=6, n_layers=3, hidden_dim=77, vocab_size=V, max_position_embeddings=T + 3, activation="relu"),
+}
+MASKED = {"bert": hf.BertForMaskedLM, "bert_bare": hf.BertModel, "distilbert": hf.DistilBertForMaskedLM}
+
+
+def blocks(model):
+    for path in ("transformer.h", "gpt_neox.layers", "model.layers", "bert.encoder.layer", "encoder.layer", "distilbert.transformer.layer"):
+        try:
+            return model.get_submodule(path)
+        except AttributeError:
+            continue
+    raise SystemExit(f"no blocks in {type(model).__name__}")
+
+
+def down(block):
+    """The projection whose input are the neurons."""
+    for path in ("mlp.c_proj", "mlp.dense_4h_to_h", "mlp.down_proj", "mlp.fc2", "output.dense", "ffn.lin2"):
+        try:
+            return block.get_submodule(path)
+        except AttributeError:
+            continue
+    raise SystemExit("no MLP")
+
+
+def lift_casts():
+    """Norms, rotary tables and softmaxes of the library are computed in float32 by explicit casts: undo them."""
+    original = torch.Tensor.to
+    torch.Tensor.float = lambda self: self.double()
+
+    def to(self, *args, **kwargs):
+        args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in kwargs.items()}
+        return original(self, *args, **kwargs)
+
+    torch.Tensor.to = to
+    softmax = torch.nn.functional.softmax
+    torch.nn.functional.softmax = lambda x, dim=None, dtype=None, **k: softmax(x, dim=dim, dtype=torch.float64)
+
+
+def run(name, config):
+    torch.manual_seed(seed * 1000 + sum(map(ord, name)))
+    config._attn_implementation = "eager"
+    for key in ("embd_pdrop", "resid_pdrop", "attn_pdrop", "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+        if hasattr(config, key):
+            setattr(config, key, 0.0)
+    kind = MASKED.get(name)
+    model = kind(config) if kind else hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model.eval()
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            p.copy_(torch.randn_like(p) * (0.3 if p.dim() == 1 else 1.2 / p.shape[-1] ** 0.5))
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    model = model.double()
+    for module in model.modules():  # Buffers that were made in float32.
+        if hasattr(module, "inv_freq"):
+            width = 2 * len(module.inv_freq)
+            parameters = getattr(module.config, "rope_parameters", None) or {}
+            theta = parameters.get("rope_theta", 10000.0)
+            exact = 1.0 / theta ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
+            if parameters.get("rope_type") == "llama3":
+                p, wave = parameters, 2 * torch.pi / exact
+                old = p["original_max_position_embeddings"]
+                smooth = ((old / wave - p["low_freq_factor"]) / (p["high_freq_factor"] - p["low_freq_factor"])).clamp(0, 1)
+                exact = (1 - smooth) * exact / p["factor"] + smooth * exact
+            module.inv_freq = exact
+    tokens = torch.randint(0, V, (N, T))
+    goldens = {"tokens": tokens}
+    mask = torch.ones_like(tokens)
+    if name in MASKED:
+        mask[0, -5:] = 0
+        mask[1, 3] = 0
+        goldens["attention_mask"] = mask
+    seen, hooks, layers = {}, [], blocks(model)
+    for i, block in enumerate(layers):
+        def before(_, args, kwargs, i=i):
+            seen[i] = (args, kwargs)
+            x = args[0] if args else kwargs["hidden_states"]
+            goldens[f"resid_pre.{i}"] = x.detach().clone()
+        def behind(_, args, result, i=i):
+            y = result[0] if isinstance(result, tuple) else result
+            goldens[f"resid_post.{i}"] = y.detach().clone()
+        def neurons(_, args, i=i):
+            goldens[f"mlp_act.{i}"] = args[0].detach().reshape(N, T, -1).clone()
+        hooks += [block.register_forward_pre_hook(before, with_kwargs=True), block.register_forward_hook(behind), down(block).register_forward_pre_hook(neurons)]
+    with torch.no_grad():
+        result = model(input_ids=tokens, attention_mask=mask, **({} if name in MASKED else {"use_cache": False}))
+    for h in hooks:
+        h.remove()
+    if hasattr(result, "logits"):
+        goldens["logits"] = result.logits
+    for i, block in enumerate(layers):
+        args, kwargs = seen[i]
+        x = goldens[f"resid_pre.{i}"]
+        def apply(x):
+            if args:
+                y = block(x, *args[1:], **kwargs)
+            else:
+                y = block(**{**kwargs, "hidden_states": x})
+            return y[0] if isinstance(y, tuple) else y
+        v, w = torch.randn_like(x), torch.randn_like(x)
+        goldens[f"tangent.{i}"], goldens[f"cotangent.{i}"] = v, w
+        goldens[f"jvp.{i}"] = torch.autograd.functional.jvp(apply, x, v)[1]
+        goldens[f"vjp.{i}"] = torch.autograd.functional.vjp(apply, x, w)[1]
+    save_file({k: t.detach().contiguous() for k, t in goldens.items()}, folder / "goldens.safetensors")
+    print(name, {k: tuple(t.shape) for k, t in goldens.items() if k in ("tokens", "logits")}, flush=True)
+
+
+lift_casts()
+torch.set_default_dtype(torch.float32)
+for name, config in CASES.items():
+    run(name, config)
