@@ -157,7 +157,9 @@ mod tests {
     use super::super::mapped::MappedFile;
     use super::*;
 
-    const VALUES: [f64; 9] = [0.0, -0.0, 1.0, -1.5, 3.140625, 2.0625, -6.103515625e-5, 5.9604644775390625e-8, 61440.0];
+    /// 2^-24, the smallest f16.
+    const TINY: f64 = 1.0 / 16_777_216.0;
+    const VALUES: [f64; 9] = [0.0, -0.0, 1.0, -1.5, 3.140625, 2.0625, -6.103515625e-5, TINY, 61440.0];
 
     /// `x` in a file after `skip` bytes, stored as asked.
     fn elements(x: &[f64], stored: Stored, skip: usize) -> Elements {
@@ -229,7 +231,7 @@ mod tests {
         let (x, want): (Vec<f64>, Vec<f64>) = cases.into_iter().unzip();
         let t = Tensor::mapped(DType::F32, 1, x.len(), elements(&x, Stored::F64, 0).rounded());
         assert_eq!(t.to_f64(), want);
-        let x: Vec<f64> = (0..4096).map(|i| f64::from(f32::from_bits(i * 1_048_583 & 0xff7f_ffff))).collect();
+        let x: Vec<f64> = (0..4096).map(|i| f64::from(f32::from_bits((i * 1_048_583) & 0xff7f_ffff))).collect();
         for stored in [Stored::F64, Stored::F32] {
             let e = elements(&x, stored, 0).rounded();
             assert!(e.try_slice::<f32>().is_none() && e.try_slice::<f64>().is_none());

@@ -421,6 +421,34 @@ mod tests {
     }
 
     #[test]
+    fn a_model_in_shards_is_the_one_in_a_single_file() {
+        let dir = folder(&transformer(Norm::Ln, ActFn::Gelu));
+        let path = |name: &str| dir.path().join(name);
+        let whole = load(dir.path()).unwrap();
+        let mut parts = [fixture::Tensors::new(), fixture::Tensors::new()];
+        let mut map = serde_json::Map::new();
+        edit(&path("model.safetensors"), |all| {
+            for (i, (name, tensor)) in all.iter().enumerate() {
+                map.insert(name.clone(), ["a.safetensors", "b.safetensors"][i % 2].into());
+                parts[i % 2].insert(name.clone(), tensor.clone());
+            }
+        });
+        write(&path("a.safetensors"), &parts[0]);
+        write(&path("b.safetensors"), &parts[1]);
+        std::fs::write(path("model.safetensors.index.json"), serde_json::json!({"weight_map": map}).to_string()).unwrap();
+        std::fs::remove_file(path("model.safetensors")).unwrap();
+        let shards = load(dir.path()).unwrap();
+        assert_eq!(format!("{:?}", shards.model), format!("{:?}", whole.model));
+        let files = ["config.json", "model.safetensors.index.json", "a.safetensors", "b.safetensors"];
+        let bytes: Vec<u8> = files.iter().flat_map(|f| std::fs::read(path(f)).unwrap()).collect();
+        assert_eq!(shards.sha256, format!("{:x}", Sha256::digest(&bytes)));
+        edit(&path("b.safetensors"), |t| drop(t.insert("surplus".into(), ("F64", vec![1], vec![0; 8]))));
+        assert!(
+            message(dir.path()).contains("b.safetensors: tensor surplus: a tensor that model.safetensors.index.json does not")
+        );
+    }
+
+    #[test]
     fn the_hash_covers_both_files() {
         let dir = folder(&Model::Mlp(random_mlp(mlp_config(true), DType::F64, 1).unwrap()));
         let first = load(dir.path()).unwrap().sha256;

@@ -133,14 +133,15 @@ impl Args {
 /// Runs on one CPU thread.
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut y = m.take(a.y.buffer);
-    let times = |w: MatRef<'_, T>, y: &View, data: &mut [T]| {
-        let (w, accum) = (if a.transpose { w.transpose() } else { w }, if a.accumulate { Accum::Add } else { Accum::Replace });
-        matmul(mat_mut(data, y), accum, m.mat(&a.x), w, T::ONE, Par::Seq);
+    let times = |x: View, w: MatRef<'_, T>, y: View, data: &mut [T], adds: bool| {
+        let (w, accum) = (if a.transpose { w.transpose() } else { w }, if adds { Accum::Add } else { Accum::Replace });
+        matmul(mat_mut(data, &y), accum, m.mat(&x), w, T::ONE, Par::Seq);
     };
     match a.w.try_mat() {
-        Some(whole) => times(whole, &a.y, &mut y),
-        None => linear_panels::each(&a.w, a.transpose, |columns, panel| {
-            times(panel, &a.y.columns(columns.start, columns.len()), &mut y)
+        Some(whole) => times(a.x, whole, a.y, &mut y, a.accumulate),
+        None => linear_panels::each(&a.w, a.transpose, a.x.rows == 1, |columns, depth, panel| {
+            let x = a.x.columns(depth.start, depth.len());
+            times(x, panel, a.y.columns(columns.start, columns.len()), &mut y, a.accumulate || depth.start > 0);
         }),
     }
     // Rows that are primal: a bias, the copy before the activation and the activation are theirs.

@@ -1,11 +1,13 @@
-//! The weight of a linear map in another dtype than its program's: converted a panel of output columns
-//! at a time, so that no copy of the whole is ever made.
+//! The weight of a linear map in another dtype than its program's: converted a panel at a time, so that
+//! no copy of the whole is ever made.
 //!
-//! A panel spans the whole inner dimension, so that each element of the product is one sum, and which
-//! columns it has is a function of the weight's shape and the program's dtype alone: no result depends
-//! on the batch or on threads. faer 0.24 takes sums on x86-64 with AVX2 in an order that depends on the
-//! inner dimension alone, unless a matrix has a single column, which no panel has unless W has; the
-//! bits there are those of a weight converted beforehand. Its order elsewhere may depend on the width.
+//! Which panels there are is a function of the weight's shape, the program's dtype and whether x has a
+//! single row: no result depends on threads, nor more on the batch than a product with the whole would.
+//! On x86-64 with AVX2 the bits are those of a weight converted beforehand: there faer 0.24 sums over
+//! [`DEPTH`] rows of W at a time and adds the sums up in order, which is what panels of a multiple of
+//! them do. Products with a single row or column are summed in another way, and get whole columns of W
+//! (of a single column, as if it were contiguous).
+//! Elsewhere faer's order depends on the shape of a panel.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -15,43 +17,69 @@ use faer::MatRef;
 use super::linear::Matrix;
 use crate::device::Real;
 
-/// Bytes of a panel, unless its fewest columns take more.
+/// Bytes of a panel, or half as many more, unless it has the fewest columns and all rows.
 const BYTES: usize = 1 << 20;
 
-/// The fewest columns of a panel: with fewer, packing x would take longer than the product.
+/// The fewest columns of a panel, where W has as many: with fewer, packing x takes longer than the product.
 const COLUMNS: usize = 32;
+
+/// Bytes of a row of a panel where the inner dimension is cut.
+const ROW: usize = 1 << 10;
+
+/// Rows of W that faer sums over at a time.
+const DEPTH: usize = 512;
 
 thread_local! {
     /// Kept between products, so that no memory is allocated while a program runs.
     static SCRATCH: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
 }
 
-/// The columns of panel number 0, 1, .. of a weight `[k, m]` with elements of `size` bytes: as few
-/// panels as there can be, their widths no more than one column apart.
-fn panels(k: usize, m: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = (BYTES / (k * size).max(1)).max(COLUMNS);
+/// How the inner dimension k of a weight `[k, m]` with elements of `size` bytes is cut, for the product
+/// with one row (`alone`) or several.
+fn depths(k: usize, m: usize, size: usize, alone: bool) -> Vec<Range<usize>> {
+    let step = match alone || m == 1 {
+        true => k.max(1),
+        false => (BYTES / size / m.clamp(1, ROW / size) / DEPTH * DEPTH).max(DEPTH),
+    };
+    // A short rest goes with what is before it: faer has other ways for thin products.
+    let count = ((k + step / 2) / step).max(1);
+    (0..count).map(|i| i * step..if i + 1 == count { k } else { (i + 1) * step }).collect()
+}
+
+/// How m columns are cut into panels of `rows` rows: as few as there can be, their widths no more than
+/// one column apart.
+fn columns(rows: usize, m: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = (BYTES / (rows * size).max(1)).max(COLUMNS);
     let count = m.div_ceil(most);
     (0..count).map(move |i| i * m / count..(i + 1) * m / count)
 }
 
-/// Calls `f` with the output columns of each panel and the panel, which lies as `w` does: `[k, columns]`,
-/// or `[columns, k]` with `transpose`.
-pub(super) fn each<T: Real>(w: &Matrix, transpose: bool, mut f: impl FnMut(Range<usize>, MatRef<'_, T>)) {
+/// Calls `f` with the output columns of each panel, its part of the inner dimension, and the panel, which
+/// lies as `w` does: `[depth, columns]`, or `[columns, depth]` with `transpose`. The parts of the same
+/// columns follow each other, from 0 on.
+pub(super) fn each<T: Real>(
+    w: &Matrix,
+    transpose: bool,
+    alone: bool,
+    mut f: impl FnMut(Range<usize>, Range<usize>, MatRef<'_, T>),
+) {
     let (k, m) = if transpose { (w.cols, w.rows) } else { (w.rows, w.cols) };
     let mut scratch = SCRATCH.take();
-    for columns in panels(k, m, size_of::<T>()) {
-        let (from, width) = (columns.start, columns.len());
-        let panel = match transpose {
-            true => Matrix { row: w.row + from, rows: width, ..w.clone() },
-            false => Matrix { col: w.col + from, cols: width, ..w.clone() },
-        };
-        let len = panel.rows * panel.cols;
-        if scratch.len() * size_of::<f64>() < len * size_of::<T>() {
-            scratch.resize((len * size_of::<T>()).div_ceil(size_of::<f64>()), 0.0);
+    let depths = depths(k, m, size_of::<T>(), alone);
+    let most = depths.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    for columns in columns(most, m, size_of::<T>()) {
+        for depth in &depths {
+            let (rows, cols) = if transpose { (&columns, depth) } else { (depth, &columns) };
+            let part =
+                Matrix { row: w.row + rows.start, rows: rows.len(), col: w.col + cols.start, cols: cols.len(), ..w.clone() };
+            let len = part.rows * part.cols;
+            if scratch.len() * size_of::<f64>() < len * size_of::<T>() {
+                scratch.resize((len * size_of::<T>()).div_ceil(size_of::<f64>()), 0.0);
+            }
+            let data = &mut bytemuck::cast_slice_mut::<f64, T>(&mut scratch)[..len];
+            part.read_into(data);
+            f(columns.clone(), depth.clone(), MatRef::from_row_major_slice(data, part.rows, part.cols));
         }
-        let data = &mut bytemuck::cast_slice_mut::<f64, T>(&mut scratch)[..len];
-        panel.read_into(data);
-        f(columns, MatRef::from_row_major_slice(data, panel.rows, panel.cols));
     }
     SCRATCH.set(scratch);
 }
@@ -127,31 +155,42 @@ mod tests {
     fn a_weight_in_a_file_gives_the_bits_of_one_converted_beforehand() {
         let case = |n, k, m, transpose| Case { n, k, m, transpose, accumulate: false, tangent: false };
         for transpose in [false, true] {
-            // One panel; several; an inner dimension beyond faer's blocks; few columns and many rows of W.
-            for (n, k, m) in [(5, 7, 9), (33, 576, 1000), (1, 600, 1300), (3, 2000, 401), (2, 9000, 67), (4, 9000, 33)] {
+            // One panel; several columns; both cut, with and without a rest; few columns; thin products.
+            let shapes = [(5, 7, 9), (33, 576, 1000), (3, 2000, 401), (2, 3073, 300), (4, 9000, 67), (2, 66_000, 4)];
+            let thin = [(1, 600, 1300), (1, 9000, 67), (2, 140_000, 2)];
+            // A row of W is contiguous, as a column within a wider tensor is not.
+            let column = transpose.then_some((5, 300_000, 1));
+            for (n, k, m) in shapes.into_iter().chain(thin).chain(column) {
                 check::<f32>(&case(n, k, m, transpose), Stored::BF16);
                 check::<f64>(&case(n, k, m, transpose), Stored::F16);
             }
             check::<f32>(&case(7, 576, 500, transpose), Stored::F64);
             check::<f32>(&case(7, 576, 500, transpose), Stored::F32);
             check::<f64>(&case(7, 576, 500, transpose), Stored::F64);
-            check::<f32>(&Case { accumulate: true, ..case(9, 600, 700, transpose) }, Stored::F16);
-            check::<f32>(&Case { tangent: true, ..case(2 * TANGENT_ROWS, 600, 700, transpose) }, Stored::F16);
+            check::<f32>(&Case { accumulate: true, ..case(9, 2600, 300, transpose) }, Stored::F16);
+            check::<f32>(&Case { tangent: true, ..case(2 * TANGENT_ROWS, 2600, 300, transpose) }, Stored::F16);
         }
     }
 
     #[test]
-    fn panels_cover_the_columns_within_the_scratch() {
-        for (k, m, size) in [(1, 1, 4), (576, 1536, 4), (4096, 14336, 8), (14336, 4097, 4), (3, 0, 4), (0, 5, 8)] {
-            let (mut at, mut widths) = (0, vec![]);
-            for columns in panels(k, m, size) {
-                assert_eq!(columns.start, at);
-                at = columns.end;
-                widths.push(columns.len());
+    fn panels_cover_the_weight_within_the_scratch() {
+        let shapes = [(1, 1), (576, 1536), (1536, 700), (4096, 14336), (14336, 4097), (70_000, 2), (1 << 20, 1), (3, 0), (0, 5)];
+        for (k, m) in shapes {
+            for (size, alone) in [(4, false), (8, false), (4, true), (8, true)] {
+                let depths = depths(k, m, size, alone);
+                assert!(depths[0].start == 0 && depths[depths.len() - 1].end == k);
+                assert!(depths.windows(2).all(|d| d[0].end == d[1].start && d[0].end.is_multiple_of(DEPTH)));
+                assert!(depths.len() == 1 || !alone && m > 1 && depths.iter().all(|d| d.len() >= DEPTH), "{k} {m}: {depths:?}");
+                let most = depths.iter().map(|d| d.len()).max().unwrap();
+                let columns: Vec<_> = columns(most, m, size).collect();
+                assert!(columns.first().is_none_or(|c| c.start == 0) && columns.last().map_or(0, |c| c.end) == m);
+                assert!(columns.windows(2).all(|c| c[0].end == c[1].start && c[0].len().abs_diff(c[1].len()) <= 1));
+                let widest = columns.iter().map(|c| c.len()).max().unwrap_or(0);
+                assert!(
+                    widest * most * size <= BYTES / 2 * 3 || (alone || m == 1) && widest <= COLUMNS,
+                    "[{k}, {m}]: {most} by {widest}"
+                );
             }
-            assert_eq!(at, m);
-            let (least, most) = (widths.iter().min().unwrap_or(&1), widths.iter().max().unwrap_or(&1));
-            assert!(*least >= 1 && most - least <= 1 && (most * k * size <= BYTES || *most <= COLUMNS), "{widths:?}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What a pass on a device promises beside its numbers: it can be taken up again, fits into the memory
 //! that was checked, and leaves zeros where the host's operations do.
 
+use std::path::Path;
 use std::time::Duration;
 
 use mechgraph::data::checkpoint::Checkpoints;
 use mechgraph::data::stream::{self, Input, Pass, Read, Runner, Sum};
 use mechgraph::data::{DataSet, Samples};
-use mechgraph::device::{Builder, Cpu, Cuda, DType, Device, Placement, Tensor};
+use mechgraph::device::{Builder, Cpu, Cuda, DType, Device, Elements, MappedFile, Placement, Stored, Tensor};
 use mechgraph::model::forward::Batch;
 use mechgraph::ops::linear::{self, Matrix};
 use mechgraph::ops::{Launch, gram, offload};
@@ -79,6 +80,36 @@ on_every_backend! {
         let found = arena.real(m2.buffer);
         assert!((0..d * d).all(|e| (found[e] == 0.0) == (e % d > e / d)), "{backend:?}: {found:?}");
     }
+    fn a_weight_in_a_file_gives_the_bits_of_one_in_memory(backend: Backend) {
+        let (n, k, m) = (33, 20, 70);
+        for stored in [Stored::F16, Stored::BF16, Stored::F32, Stored::F64] {
+            let mapped = in_file(k, m, stored);
+            let owned = Tensor::from_f64(DType::F32, k, m, mapped.to_f64());
+            let times = |w: &Tensor| {
+                let mut b = Builder::<Launch>::new(DType::F32);
+                let (x, y) = (b.matrix(n, k), b.matrix(n, m));
+                b.push(Launch::Linear(linear::Args::new(x, Matrix::whole(w), y)));
+                let given = [(x, rounded(DType::F32, n * k, 3))];
+                run::<f32>(backend, &b.finish(), &given, &[y]).real(y.buffer).to_vec()
+            };
+            assert_eq!(times(&mapped), times(&owned), "{backend:?} {stored:?}");
+        }
+    }
+}
+
+/// Numbers in a file from an odd byte on, for programs in f32.
+fn in_file(rows: usize, cols: usize, stored: Stored) -> Tensor {
+    let mut bytes = vec![0u8];
+    for x in numbers(rows * cols, 2) {
+        match stored {
+            Stored::F64 => bytes.extend(x.to_le_bytes()),
+            Stored::F32 => bytes.extend((x as f32).to_le_bytes()),
+            Stored::F16 => bytes.extend(half::f16::from_f64(x).to_le_bytes()),
+            Stored::BF16 => bytes.extend(half::bf16::from_f64(x).to_le_bytes()),
+        }
+    }
+    let file = MappedFile::from_static(Path::new("w"), bytes.leak());
+    Tensor::mapped(DType::F32, rows, cols, Elements::new(&file, 1, rows * cols, stored))
 }
 
 #[test]
@@ -86,6 +117,9 @@ fn a_plan_counts_the_weights_and_the_arena_of_a_ragged_block() {
     let (data, w) = (inputs(BLOCK + 64, 256), weights(256, 64));
     let arena = |samples| offload::device_bytes(&of_memory(1 << 30), &pass(Batch { samples, positions: 1 }, &w).program);
     let need = arena(BLOCK) + arena(64) + w.bytes();
+    let mapped = in_file(256, 64, Stored::BF16);
+    let on_device = |w| offload::weight_bytes(&of_memory(1 << 30), &pass(Batch { samples: BLOCK, positions: 1 }, w).program);
+    assert_eq!((on_device(&w), on_device(&mapped), mapped.bytes()), (w.bytes(), w.bytes(), 0));
     for memory in [arena(BLOCK) + 1, need - 256] {
         let refused = sums(&of_memory(memory), &data, &w, None).unwrap_err().to_string();
         assert!(refused.starts_with(&format!("memory: the plan needs {need} bytes on PTX interpreter")), "{refused}");
