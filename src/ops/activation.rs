@@ -1,6 +1,9 @@
 //! Activation functions: elementwise ones and the row-wise SoLU, with their tangents and cotangents.
 
-use super::elementary::{erf, exp, sigmoid, tanh};
+mod formulas;
+
+use formulas::{Derivatives, Values};
+
 use super::{check, outputs::Outputs, rows};
 use crate::device::{Arena, Real, View};
 use crate::error::Result;
@@ -22,65 +25,6 @@ pub enum Activation {
     Identity,
     /// `x softmax(x)` over the row (Elhage et al. 2022).
     Solu,
-}
-
-/// `sqrt(2 / pi)` and the cubic coefficient of [`Activation::GeluNew`].
-const GELU_NEW: (f64, f64) = (0.797_884_560_802_865_4, 0.044_715);
-
-#[inline(always)]
-fn relu<T: Real>(x: T) -> T {
-    Real::max(x, T::ZERO)
-}
-#[inline(always)]
-fn relu_slope<T: Real>(x: T) -> T {
-    if x > T::ZERO { T::ONE } else { T::ZERO }
-}
-/// Phi(x), the distribution function of the standard normal.
-#[inline(always)]
-fn normal_cdf<T: Real>(x: T) -> T {
-    T::of(0.5) * (T::ONE + erf(x * T::of(std::f64::consts::FRAC_1_SQRT_2)))
-}
-#[inline(always)]
-fn gelu<T: Real>(x: T) -> T {
-    x * normal_cdf(x)
-}
-#[inline(always)]
-fn gelu_slope<T: Real>(x: T) -> T {
-    let density = T::of(0.5 * GELU_NEW.0) * exp(T::of(-0.5) * x * x);
-    normal_cdf(x) + x * density
-}
-#[inline(always)]
-fn gelu_new_tanh<T: Real>(x: T) -> T {
-    tanh(T::of(GELU_NEW.0) * x * (T::ONE + T::of(GELU_NEW.1) * x * x))
-}
-#[inline(always)]
-fn gelu_new<T: Real>(x: T) -> T {
-    T::of(0.5) * x * (T::ONE + gelu_new_tanh(x))
-}
-#[inline(always)]
-fn gelu_new_slope<T: Real>(x: T) -> T {
-    let t = gelu_new_tanh(x);
-    let inner = T::of(GELU_NEW.0) * (T::ONE + T::of(3.0 * GELU_NEW.1) * x * x);
-    T::of(0.5) * (T::ONE + t + x * (T::ONE - t * t) * inner)
-}
-#[inline(always)]
-fn silu<T: Real>(x: T) -> T {
-    x * sigmoid(x)
-}
-#[inline(always)]
-fn silu_slope<T: Real>(x: T) -> T {
-    let s = sigmoid(x);
-    s * (T::ONE + x * (T::ONE - s))
-}
-#[inline(always)]
-fn tanh_slope<T: Real>(x: T) -> T {
-    let t = tanh(x);
-    T::ONE - t * t
-}
-#[inline(always)]
-fn sigmoid_slope<T: Real>(x: T) -> T {
-    let s = sigmoid(x);
-    s * (T::ONE - s)
 }
 
 impl Activation {
@@ -105,12 +49,12 @@ impl Activation {
     #[inline]
     pub fn value<T: Real>(self, x: T) -> T {
         match self {
-            Activation::Relu => relu(x),
-            Activation::Gelu => gelu(x),
-            Activation::GeluNew => gelu_new(x),
-            Activation::Silu => silu(x),
-            Activation::Tanh => tanh(x),
-            Activation::Sigmoid => sigmoid(x),
+            Activation::Relu => formulas::relu(x),
+            Activation::Gelu => formulas::gelu(x),
+            Activation::GeluNew => formulas::gelu_new(x),
+            Activation::Silu => formulas::silu(x),
+            Activation::Tanh => formulas::tanh(x),
+            Activation::Sigmoid => formulas::sigmoid(x),
             Activation::Identity | Activation::Solu => x,
         }
     }
@@ -118,48 +62,34 @@ impl Activation {
     #[inline]
     pub fn derivative<T: Real>(self, x: T) -> T {
         match self {
-            Activation::Relu => relu_slope(x),
-            Activation::Gelu => gelu_slope(x),
-            Activation::GeluNew => gelu_new_slope(x),
-            Activation::Silu => silu_slope(x),
-            Activation::Tanh => tanh_slope(x),
-            Activation::Sigmoid => sigmoid_slope(x),
+            Activation::Relu => formulas::relu_slope(x),
+            Activation::Gelu => formulas::gelu_slope(x),
+            Activation::GeluNew => formulas::gelu_new_slope(x),
+            Activation::Silu => formulas::silu_slope(x),
+            Activation::Tanh => formulas::tanh_slope(x),
+            Activation::Sigmoid => formulas::sigmoid_slope(x),
             Activation::Identity | Activation::Solu => T::ONE,
         }
     }
     /// `y = act(x)` of a row.
     pub fn values<T: Real>(self, x: &[T], y: &mut [T]) {
-        match self {
-            Activation::Relu => rows::map(x, y, relu),
-            Activation::Gelu => rows::map(x, y, gelu),
-            Activation::GeluNew => rows::map(x, y, gelu_new),
-            Activation::Silu => rows::map(x, y, silu),
-            Activation::Tanh => rows::map(x, y, tanh),
-            Activation::Sigmoid => rows::map(x, y, sigmoid),
-            Activation::Identity => y.copy_from_slice(x),
-            Activation::Solu => {
-                y.copy_from_slice(x);
-                rows::softmax(y);
-                y.iter_mut().zip(x).for_each(|(y, &x)| *y *= x);
-            }
+        if self == Activation::Solu {
+            y.copy_from_slice(x);
+            rows::softmax(y);
+            rows::multiply(y, x);
+        } else {
+            rows::wide(Values { act: self, x, y });
         }
     }
     /// `d_i = d act(x)_i / d x_i` of a row: the whole Jacobian of an elementwise activation, the
     /// diagonal of SoLU's.
     pub fn derivatives<T: Real>(self, x: &[T], d: &mut [T]) {
-        match self {
-            Activation::Relu => rows::map(x, d, relu_slope),
-            Activation::Gelu => rows::map(x, d, gelu_slope),
-            Activation::GeluNew => rows::map(x, d, gelu_new_slope),
-            Activation::Silu => rows::map(x, d, silu_slope),
-            Activation::Tanh => rows::map(x, d, tanh_slope),
-            Activation::Sigmoid => rows::map(x, d, sigmoid_slope),
-            Activation::Identity => d.fill(T::ONE),
-            Activation::Solu => {
-                d.copy_from_slice(x);
-                rows::softmax(d);
-                d.iter_mut().zip(x).for_each(|(s, &x)| *s = *s * (T::ONE + x - x * *s));
-            }
+        if self == Activation::Solu {
+            d.copy_from_slice(x);
+            rows::softmax(d);
+            d.iter_mut().zip(x).for_each(|(s, &x)| *s = *s * (T::ONE + x - x * *s));
+        } else {
+            rows::wide(Derivatives { act: self, x, d });
         }
     }
     /// The input `r` with `act(r) = 1`, which makes a neuron of the constant 1 when biases are folded

@@ -5,9 +5,10 @@ use faer::traits::pulp::{Arch, NullaryFnOnce};
 use super::elementary;
 use crate::device::Real;
 
-/// Runs a loop compiled for the widest vectors of this processor. Numbers do not depend on it. A closure
-/// would not do: nothing makes the compiler build it for those vectors.
-fn wide(job: impl NullaryFnOnce<Output = ()>) {
+/// Runs a loop compiled for the widest vectors of this processor. Numbers do not depend on it. The job's
+/// `call`, and what that calls, is to be inlined always: nothing else makes the compiler build it for
+/// those vectors, and closures cannot be told so.
+pub(super) fn wide(job: impl NullaryFnOnce<Output = ()>) {
     Arch::new().dispatch(job);
 }
 
