@@ -341,6 +341,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn another_tokenizer_is_other_work() {
+        let cut_by = |tokenizer: &str| {
+            let mut fingerprint = example().fingerprint;
+            let text = serde_json::json!({
+                "source": "txt", "window": 5, "bos": null, "eos": null, "documents": 1, "tokens": 9, "dropped": 4,
+                "tokenizer_sha256": tokenizer.repeat(32),
+            });
+            fingerprint.data.as_mut().unwrap().text = serde_json::from_value(text).unwrap();
+            fingerprint
+        };
+        assert_eq!(cut_by("aa").differences(&cut_by("aa")), Vec::<String>::new());
+        assert_eq!(cut_by("aa").differences(&cut_by("bb")), ["tokenizer is aaaaaaaaaaaa, not bbbbbbbbbbbb"]);
+        let json = serde_json::to_value(cut_by("aa")).unwrap();
+        let back: Fingerprint = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((back.data, &json["data"]["text"]["dropped"]), (cut_by("aa").data, &serde_json::json!(4)));
+    }
+
+    #[test]
     fn refuses_what_is_no_manifest() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use super::config::{ActFn, MlpConfig, Norm, TransformerConfig};
 
 /// dtype, shape and bytes of a tensor in a file.
@@ -45,6 +47,23 @@ pub(crate) fn shared() -> Option<PathBuf> {
     Some(dir)
 }
 
+/// A `tokenizer.json`: three words between white space, the ids 0 and 4 for unknown ones and `<s>`, 5 for `</s>`.
+pub(crate) fn words() -> Value {
+    let special = |id: u32, content: &str| {
+        let plain = json!({"id": id, "content": content, "special": true});
+        let flags = ["single_word", "lstrip", "rstrip", "normalized"].map(|key| (key.to_string(), json!(false)));
+        let Value::Object(map) = plain else { unreachable!("an object") };
+        Value::Object(map.into_iter().chain(flags).collect())
+    };
+    let vocab = json!({"<unk>": 0, "the": 1, "cat": 2, "sat": 3, "<s>": 4});
+    json!({
+        "version": "1.0",
+        "added_tokens": [special(4, "<s>"), special(5, "</s>")],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+    })
+}
 /// Writes a safetensors file.
 pub(crate) fn write(path: &Path, tensors: &Tensors) {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());

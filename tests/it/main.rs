@@ -25,4 +25,5 @@ mod paper;
 mod ptxas;
 mod reference_checks;
 mod shaders;
+mod text;
 mod wgpu;
