@@ -106,6 +106,8 @@ def run(name, config):
                 smooth = ((old / wave - p["low_freq_factor"]) / (p["high_freq_factor"] - p["low_freq_factor"])).clamp(0, 1)
                 exact = (1 - smooth) * exact / p["factor"] + smooth * exact
             module.inv_freq = exact
+        if hasattr(module, "embed_scale"):
+            module.embed_scale = torch.tensor(config.hidden_size**0.5, dtype=torch.float64)
     tokens = torch.randint(0, V, (N, T))
     goldens = {"tokens": tokens}
     mask = torch.ones_like(tokens)

@@ -81,16 +81,16 @@ pub struct Case {
 
 /// `n` sequences of random tokens, or `n` random input vectors, that fit `model`.
 pub fn data(model: &Model, n: usize, seed: u64) -> DataSet {
-    let samples = match model {
-        Model::Transformer(m) => {
-            let t = m.config.n_ctx;
-            let id = |x: f64| ((0.5 * x + 0.5) * m.config.d_vocab as f64) as u32;
-            Samples::Tokens { ids: numbers(n * t, seed).into_iter().map(id).collect(), n, t }
-        }
-        Model::Mlp(m) => {
+    let samples = match (model, model.n_ctx(), model.d_vocab()) {
+        (Model::Mlp(m), ..) => {
             let width = m.config.input_size;
             Samples::Inputs { x: numbers(n * width, seed), n, width }
         }
+        (_, Some(t), Some(d_vocab)) => {
+            let id = |x: f64| ((0.5 * x + 0.5) * d_vocab as f64) as u32;
+            Samples::Tokens { ids: numbers(n * t, seed).into_iter().map(id).collect(), n, t }
+        }
+        _ => panic!("a model of sequences without a context"),
     };
     of_samples(samples)
 }

@@ -202,7 +202,7 @@ fn a06_linear_edges_sum_to_the_outputs_mean_squares_in_every_basis() {
         let last = [lib, pca].map(|run| match run.case.model {
             Model::Mlp(_) => run.graph.edges[l].sum(),
             // The last node layer is `unembed`: go one section on, to unrotated logits.
-            Model::Transformer(_) => {
+            Model::Transformer(_) | Model::Lm(_) => {
                 let mut o = options(&["unembed", "output"], &gradient(), Method::Auto);
                 (o.basis, o.threshold) = (run.options.basis, run.options.threshold);
                 run.case.build(&o).edges[0].sum()
