@@ -46,7 +46,7 @@ impl Activation {
         })
     }
     /// `act` of one number. SoLU takes it for a whole row, on which it is the identity.
-    #[inline]
+    #[inline(always)]
     pub fn value<T: Real>(self, x: T) -> T {
         match self {
             Activation::Relu => formulas::relu(x),
@@ -59,7 +59,7 @@ impl Activation {
         }
     }
     /// `act'` at one number. SoLU takes it for a whole row, on which it is the identity.
-    #[inline]
+    #[inline(always)]
     pub fn derivative<T: Real>(self, x: T) -> T {
         match self {
             Activation::Relu => formulas::relu_slope(x),
@@ -71,25 +71,35 @@ impl Activation {
             Activation::Identity | Activation::Solu => T::ONE,
         }
     }
+    /// `x = act(x)` of a row, in place.
+    pub fn apply<T: Real>(self, x: &mut [T]) {
+        if self == Activation::Solu {
+            let before = x.to_vec();
+            rows::softmax(x);
+            rows::multiply(x, &before);
+        } else {
+            rows::wide(Values { act: self, x });
+        }
+    }
     /// `y = act(x)` of a row.
     pub fn values<T: Real>(self, x: &[T], y: &mut [T]) {
+        y.copy_from_slice(x);
         if self == Activation::Solu {
-            y.copy_from_slice(x);
             rows::softmax(y);
             rows::multiply(y, x);
         } else {
-            rows::wide(Values { act: self, x, y });
+            self.apply(y);
         }
     }
     /// `d_i = d act(x)_i / d x_i` of a row: the whole Jacobian of an elementwise activation, the
     /// diagonal of SoLU's.
     pub fn derivatives<T: Real>(self, x: &[T], d: &mut [T]) {
+        d.copy_from_slice(x);
         if self == Activation::Solu {
-            d.copy_from_slice(x);
             rows::softmax(d);
             d.iter_mut().zip(x).for_each(|(s, &x)| *s = *s * (T::ONE + x - x * *s));
         } else {
-            rows::wide(Derivatives { act: self, x, d });
+            rows::wide(Derivatives { act: self, x: d });
         }
     }
     /// The input `r` with `act(r) = 1`, which makes a neuron of the constant 1 when biases are folded
@@ -278,6 +288,9 @@ mod tests {
             for act in ALL {
                 let want = reference(act, &x, m);
                 assert_close(&forward::<f64>(act, &x, m), &want, 1e-14);
+                let mut in_place = x.clone();
+                in_place.chunks_mut(m).for_each(|row| act.apply(row));
+                assert_eq!(in_place, forward::<f64>(act, &x, m));
                 assert_close(&forward::<f32>(act, &x, m), &want, 1e-6);
             }
         }
@@ -311,6 +324,10 @@ mod tests {
             }
             if act.is_elementwise() {
                 assert_eq!((act.value(x[3]), act.derivative(x[3])), (forward::<f64>(act, &x, 9)[3], d[3]));
+                let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+                let mut row = narrow.clone();
+                act.apply(&mut row);
+                assert_eq!(row, narrow.iter().map(|&x| act.value(x)).collect::<Vec<_>>(), "one by one and as a row");
             }
         }
     }

@@ -70,57 +70,53 @@ pub(super) fn sigmoid_slope<T: Real>(x: T) -> T {
 
 /// Applies `$f` element by element, without a closure around it.
 macro_rules! each {
-    ($f:ident, $x:expr, $y:expr) => {
-        for (y, &x) in $y.iter_mut().zip($x) {
-            *y = $f(x);
+    ($f:ident, $x:expr) => {
+        for x in $x {
+            *x = $f(*x);
         }
     };
 }
 
-/// `y = act(x)` for an elementwise activation.
+/// `x = act(x)` for an elementwise activation.
 pub(super) struct Values<'a, T> {
     pub act: Activation,
-    pub x: &'a [T],
-    pub y: &'a mut [T],
+    pub x: &'a mut [T],
 }
 
 impl<T: Real> NullaryFnOnce for Values<'_, T> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        let Self { act, x, y } = self;
-        match act {
-            Activation::Relu => each!(relu, x, y),
-            Activation::Gelu => each!(gelu, x, y),
-            Activation::GeluNew => each!(gelu_new, x, y),
-            Activation::Silu => each!(silu, x, y),
-            Activation::Tanh => each!(tanh, x, y),
-            Activation::Sigmoid => each!(sigmoid, x, y),
-            Activation::Identity | Activation::Solu => y.copy_from_slice(x),
+        match self.act {
+            Activation::Relu => each!(relu, self.x),
+            Activation::Gelu => each!(gelu, self.x),
+            Activation::GeluNew => each!(gelu_new, self.x),
+            Activation::Silu => each!(silu, self.x),
+            Activation::Tanh => each!(tanh, self.x),
+            Activation::Sigmoid => each!(sigmoid, self.x),
+            Activation::Identity | Activation::Solu => {}
         }
     }
 }
 
-/// `d = act'(x)` for an elementwise activation.
+/// `x = act'(x)` for an elementwise activation.
 pub(super) struct Derivatives<'a, T> {
     pub act: Activation,
-    pub x: &'a [T],
-    pub d: &'a mut [T],
+    pub x: &'a mut [T],
 }
 
 impl<T: Real> NullaryFnOnce for Derivatives<'_, T> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        let Self { act, x, d } = self;
-        match act {
-            Activation::Relu => each!(relu_slope, x, d),
-            Activation::Gelu => each!(gelu_slope, x, d),
-            Activation::GeluNew => each!(gelu_new_slope, x, d),
-            Activation::Silu => each!(silu_slope, x, d),
-            Activation::Tanh => each!(tanh_slope, x, d),
-            Activation::Sigmoid => each!(sigmoid_slope, x, d),
-            Activation::Identity | Activation::Solu => d.fill(T::ONE),
+        match self.act {
+            Activation::Relu => each!(relu_slope, self.x),
+            Activation::Gelu => each!(gelu_slope, self.x),
+            Activation::GeluNew => each!(gelu_new_slope, self.x),
+            Activation::Silu => each!(silu_slope, self.x),
+            Activation::Tanh => each!(tanh_slope, self.x),
+            Activation::Sigmoid => each!(sigmoid_slope, self.x),
+            Activation::Identity | Activation::Solu => self.x.fill(T::ONE),
         }
     }
 }
