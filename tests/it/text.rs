@@ -198,6 +198,7 @@ fn windows_and_bos_have_their_limits() {
 #[test]
 fn tokenizers_that_do_not_fit_are_named() {
     let case = case();
+    write(&case.data(), &tokens(&[7, 4], |i| i % 9));
     case.put("t.txt", PROSE);
     let fails = |flags: &[&str]| case.text_fails("t.txt", flags);
     case.put("MODEL/tokenizer_config.json", "{\"bos_token\": \"<bos>\"}");

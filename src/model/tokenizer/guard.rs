@@ -11,6 +11,9 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
+/// The most characters of a message, which may quote a file.
+const MAX_CHARS: usize = 300;
+
 /// What `f` returns, or the message of its failure or its panic. What `f` borrows must not be used
 /// after a panic unless any state of it is a valid one.
 pub fn guarded<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
@@ -26,14 +29,16 @@ pub fn guarded<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String
     QUIET.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     QUIET.set(false);
-    match result {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(panic) => Err(match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+    let message = match result {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(e)) => e.to_string(),
+        Err(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
             (Some(text), _) => text.to_string(),
             (_, Some(text)) => text.clone(),
             _ => "an inconsistency".into(),
-        }),
-    }
+        },
+    };
+    Err(message.chars().take(MAX_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -47,6 +52,7 @@ mod tests {
         assert_eq!(guarded::<u8>(|| panic!("plain")), Err("plain".into()));
         assert_eq!(guarded::<u8>(|| panic!("number {}", 7)), Err("number 7".into()));
         assert_eq!(guarded::<u8>(|| panic::panic_any(7)), Err("an inconsistency".into()));
+        assert_eq!(guarded::<u8>(|| Err("é".repeat(999).into())), Err("é".repeat(MAX_CHARS)));
         assert!(panic::catch_unwind(|| panic!("outside")).is_err());
     }
 }
