@@ -161,8 +161,9 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
         }
     }
     if let (Some(act), true) = (a.act, a.tangent) {
+        let mut slopes = vec![T::ZERO; a.y.cols];
         for token in (0..a.y.rows).step_by(step) {
-            let slopes: Vec<T> = y[a.y.range(token)].iter().map(|z| act.derivative(*z)).collect();
+            act.derivatives(&y[a.y.range(token)], &mut slopes);
             for i in token + 1..token + step {
                 y[a.y.range(i)].iter_mut().zip(&slopes).for_each(|(y, slope)| *y *= *slope);
             }
@@ -170,9 +171,7 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     }
     if let Some(act) = a.act {
         for i in (0..a.y.rows).step_by(step) {
-            for y in &mut y[a.y.range(i)] {
-                *y = act.value(*y);
-            }
+            act.apply(&mut y[a.y.range(i)]);
         }
     }
     m.put(a.y.buffer, y);

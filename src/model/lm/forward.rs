@@ -461,7 +461,8 @@ impl<'a> Forward<'a> {
         b.push(Launch::Linear(args));
         Ok((pre.unwrap_or(y), y))
     }
-    /// Adds `norm(x W + b)` to `stream`, and captures it if `at` is given.
+    /// Adds `norm(x W + b)` to `stream`, and captures it if `at` is given. The summand is rounded before it
+    /// is added, captured or not: what else is asked for must not change a value.
     fn add(
         &mut self,
         b: &mut Builder<Launch>,
@@ -471,12 +472,6 @@ impl<'a> Forward<'a> {
         norm: Option<&Norm>,
         at: Option<Place>,
     ) -> Result<()> {
-        if norm.is_none() && at.is_none() {
-            let args = linear::Args { accumulate: true, ..linear_args(x, l, stream) };
-            args.check()?;
-            b.push(Launch::Linear(args));
-            return Ok(());
-        }
         let out = self.linear(b, x, l)?;
         let out = self.norm(b, out, norm)?;
         if let Some(at) = at {
