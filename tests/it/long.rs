@@ -210,9 +210,9 @@ fn attend(s: Variant, seen: &[bool], q: &[Dual], k: &[Dual], v: &[Dual]) -> Vec<
     z
 }
 
-/// One random direction, and units at an early, a middle and a late position.
+/// One random direction, and units at an early and a late position.
 fn directions(t: usize) -> Vec<Vec<f64>> {
-    let units = [(2, 1), (t / 2, 3), (t - 70, 5)].map(|(position, i)| {
+    let units = [(2, 1), (t - 70, 5)].map(|(position, i)| {
         let mut unit = vec![0.0; t * D];
         unit[position * D + i] = 1.0;
         unit
@@ -242,11 +242,14 @@ fn check(s: Variant, dir: &Path) {
     let cotangent = Numbers::new(11).many(s.t * D);
     let file = dir.join("directions");
     let stack = |x: &dyn Fn(usize) -> f64| reals(&[PROBES, s.t, D], x);
-    write(&file, &Tensors::from([
-        ("tokens".into(), ints(&[PROBES, s.t], |i| i64::from(ids[i % s.t]))),
-        ("tangent.0".into(), stack(&|i| directions[i / (s.t * D)][i % (s.t * D)])),
-        ("cotangent.0".into(), stack(&|i| cotangent[i % (s.t * D)])),
-    ]));
+    write(
+        &file,
+        &Tensors::from([
+            ("tokens".into(), ints(&[PROBES, s.t], |i| i64::from(ids[i % s.t]))),
+            ("tangent.0".into(), stack(&|i| directions[i / (s.t * D)][i % (s.t * D)])),
+            ("cotangent.0".into(), stack(&|i| cotangent[i % (s.t * D)])),
+        ]),
+    );
     let mask = |n: usize| s.encoder.then(|| seen.iter().map(|s| u32::from(*s)).collect::<Vec<_>>().repeat(n));
     for (dtype, bar) in [(DType::F64, 1e-11), (DType::F32, 2e-5)] {
         let lm = w.lm(dtype, s);
@@ -285,14 +288,14 @@ const PLAIN: Variant = Variant { t: 0, window: None, softcap: None, encoder: fal
 #[test]
 fn causal_attention_over_2048_tokens_equals_plain_loops() {
     let dir = tempfile::tempdir().unwrap();
-    check(Variant { t: 2048, softcap: Some(1.5), ..PLAIN }, dir.path());
-    check(Variant { t: 600, ..PLAIN }, dir.path());
+    check(Variant { t: 2048, ..PLAIN }, dir.path());
+    check(Variant { t: 600, softcap: Some(1.5), ..PLAIN }, dir.path());
 }
 
 #[test]
 fn windows_in_1100_tokens_equal_plain_loops() {
     let dir = tempfile::tempdir().unwrap();
-    for (window, softcap) in [(1, None), (100, None), (515, Some(0.8)), (4096, None)] {
+    for (window, softcap) in [(1, None), (100, None), (150, Some(0.8)), (4096, None)] {
         check(Variant { t: 1100, window: Some(window), softcap, ..PLAIN }, dir.path());
     }
 }
@@ -313,7 +316,10 @@ fn plans(t: usize, dir: &Path) -> [u64; 3] {
     let (file, out) = (dir.join("directions"), dir.join("out"));
     let direction = || reals(&[1, t, D], |i| (i as f64).sin());
     let ids = ints(&[1, t], |i| (i % VOCABULARY) as i64);
-    write(&file, &Tensors::from([("tokens", ids), ("tangent.0", direction()), ("cotangent.0", direction())].map(|(n, x)| (n.into(), x))));
+    write(
+        &file,
+        &Tensors::from([("tokens", ids), ("tangent.0", direction()), ("cotangent.0", direction())].map(|(n, x)| (n.into(), x))),
+    );
     let places = model.places("--sites", &["mlp_act", "z", "logits"].map(String::from), &[0]).unwrap();
     let none = BTreeMap::new();
     [
