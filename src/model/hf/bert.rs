@@ -36,7 +36,13 @@ const NAMES: Names = Names {
         norm: "cls.predictions.transform.LayerNorm",
         bias: "cls.predictions.bias",
     }),
-    ignored: &["embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias", "cls.seq_relationship.weight", "cls.seq_relationship.bias"],
+    ignored: &[
+        "embeddings.position_ids",
+        "pooler.dense.weight",
+        "pooler.dense.bias",
+        "cls.seq_relationship.weight",
+        "cls.seq_relationship.bias",
+    ],
 };
 
 pub(super) fn read(keys: &Keys) -> Result<Spec> {

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
-use super::spec::{Bias, Layer, Names, NormSpec, Qkv, Spec, head_width};
 use super::gpt2;
+use super::spec::{Bias, Layer, Names, NormSpec, Qkv, Spec, head_width};
 use crate::error::Result;
 use crate::model::lm::Order;
 use crate::ops::norm::Kind;

@@ -102,7 +102,11 @@ impl<'a> Keys<'a> {
                 }
                 Some(other) => {
                     let found = Value::from(other);
-                    return Err(section.error("rope_type", &found, "default or llama3, the rotary scalings that this build computes"));
+                    return Err(section.error(
+                        "rope_type",
+                        &found,
+                        "default or llama3, the rotary scalings that this build computes",
+                    ));
                 }
             }
         }

@@ -36,7 +36,11 @@ pub(super) fn read(keys: &Keys) -> Result<Spec> {
     keys.refuse("rope_interleaved", "rotated pairs of half-split coordinates")?;
     let bias = keys.bool_or("attention_bias", false)?;
     let mlp = keys.bool_or("mlp_bias", false)?;
-    Ok(Spec { family: "llama", bias: Bias { qkv: bias, o: bias, mlp, unembed: false }, ..like(keys, 10_000.0, "hidden_act", "silu")? })
+    Ok(Spec {
+        family: "llama",
+        bias: Bias { qkv: bias, o: bias, mlp, unembed: false },
+        ..like(keys, 10_000.0, "hidden_act", "silu")?
+    })
 }
 
 /// A model of Llama's shape: RMSNorm, rotary embedding, grouped queries, gated MLP, no biases.

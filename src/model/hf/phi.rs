@@ -2,8 +2,8 @@
 //! rotated, and every linear map has a bias.
 
 use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
-use super::spec::{Bias, Names, NormSpec, Spec, head_width, uniform};
 use super::llama;
+use super::spec::{Bias, Names, NormSpec, Spec, head_width, uniform};
 use crate::error::Result;
 use crate::model::lm::Order;
 use crate::ops::norm::Kind;

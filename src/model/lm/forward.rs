@@ -408,8 +408,7 @@ impl<'a> Forward<'a> {
         inverse: bool,
     ) -> Result<()> {
         let Some((cos, sin)) = &self.rotation else { return Ok(()) };
-        let args =
-            rope::Args { x, y: x, heads, d_head: a.d_head, cos: cos.clone(), sin: sin.clone(), positions, inverse };
+        let args = rope::Args { x, y: x, heads, d_head: a.d_head, cos: cos.clone(), sin: sin.clone(), positions, inverse };
         args.check()?;
         b.push(Launch::Rope(args));
         Ok(())
