@@ -177,7 +177,7 @@ pub struct Lm {
     pub is_causal: bool,
     /// Only the last position is read out: what lies behind the last attention has no other.
     pub reads_last: bool,
-    /// Module paths of the checkpoint's library whose outputs are sites, `{}` for the layer.
+    /// Module paths of the checkpoint's library whose outputs are sites, [`super::site::ANY_LAYER`] for the layer.
     pub paths: BTreeMap<String, Site>,
 }
 
