@@ -15,7 +15,7 @@ use crate::device::{DType, Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
 use crate::model::forward::Batch;
 use crate::model::lm::forward::Inputs;
-use crate::ops::{Launch, offload};
+use crate::ops::{Launch, offload, scratch};
 use crate::progress::Progress;
 
 /// How a pass runs; none of it changes the result.
@@ -206,15 +206,17 @@ fn shapes<P: AsRef<Pass>>(data: &DataSet, build: impl Fn(Batch) -> Result<P>) ->
 }
 
 /// The number of blocks in flight, and that of arenas in which they take turns. What they hold: an
-/// arena a lane and one for a ragged block, the sums of every block, and the subtrees that the
+/// arena a lane and one for a ragged block, what operations take beside it, the sums of every block, and the subtrees that the
 /// canonical tree keeps. Refuses what does not fit, and says what would.
 fn wave(runner: &Runner, name: &str, (pass, ragged): (&Pass, Option<&Pass>), blocks: &Blocks) -> Result<(usize, usize)> {
     let lanes = lanes(runner, name, pass, ragged)?;
     let levels = u64::from(usize::BITS - blocks.count().leading_zeros()) + 1;
     let arena = |pass: &Pass| pass.program.bytes().saturating_add(offload::staging_bytes(runner.device));
     let sums = sum_bytes(pass);
+    let scratch = |pass: &Pass| scratch::bytes(&pass.program);
+    let each_lane = arena(pass).saturating_add(scratch(pass).max(ragged.map_or(0, scratch)));
     let need = |wave: usize| {
-        let arenas = arena(pass).saturating_mul(lanes.min(wave) as u64).saturating_add(ragged.map_or(0, arena));
+        let arenas = each_lane.saturating_mul(lanes.min(wave) as u64).saturating_add(ragged.map_or(0, arena));
         arenas.saturating_add(sums.saturating_mul(wave as u64 + levels))
     };
     let wanted = runner.batch.map_or(8 * lanes, |b| b.div_ceil(blocks.per_block)).clamp(1, blocks.count());

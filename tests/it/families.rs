@@ -20,7 +20,7 @@ const F32: Numbers = Numbers { dtype: DType::F32, bf16_weights: false };
 const BF16: Numbers = Numbers { dtype: DType::F32, bf16_weights: true };
 
 /// The fixtures: folder under the shared ones, and the `model_type` or layout they stand for.
-const FIXTURES: [(&str, &str); 18] = [
+pub const FIXTURES: [(&str, &str); 18] = [
     ("hf/gpt2", "gpt2"),
     ("hf/gpt_neo", "gpt_neo"),
     ("hf/gpt_neox", "gpt_neox, parallel"),
@@ -143,7 +143,7 @@ fn check_table(rows: &[String]) {
 }
 
 /// A copy of a model folder with its tensors stored as another dtype.
-fn restored(folder: &Path, dtype: Dtype, to: &Path) -> PathBuf {
+pub fn restored(folder: &Path, dtype: Dtype, to: &Path) -> PathBuf {
     let to = to.join(format!("{dtype:?}"));
     std::fs::create_dir_all(&to).unwrap();
     std::fs::copy(folder.join("config.json"), to.join("config.json")).unwrap();
@@ -156,6 +156,7 @@ fn restored(folder: &Path, dtype: Dtype, to: &Path) -> PathBuf {
                 // Of an f64, half drops bits before it rounds.
                 Dtype::BF16 => bf16::from_f32(*x as f32).to_le_bytes().to_vec(),
                 Dtype::F16 => f16::from_f32(*x as f32).to_le_bytes().to_vec(),
+                Dtype::F32 => (*x as f32).to_le_bytes().to_vec(),
                 _ => x.to_le_bytes().to_vec(),
             };
             (name.to_string(), shape, x.iter().flat_map(encode).collect())
