@@ -242,11 +242,14 @@ fn check(s: Variant, dir: &Path) {
     let cotangent = Numbers::new(11).many(s.t * D);
     let file = dir.join("directions");
     let stack = |x: &dyn Fn(usize) -> f64| reals(&[PROBES, s.t, D], x);
-    write(&file, &Tensors::from([
-        ("tokens".into(), ints(&[PROBES, s.t], |i| i64::from(ids[i % s.t]))),
-        ("tangent.0".into(), stack(&|i| directions[i / (s.t * D)][i % (s.t * D)])),
-        ("cotangent.0".into(), stack(&|i| cotangent[i % (s.t * D)])),
-    ]));
+    write(
+        &file,
+        &Tensors::from([
+            ("tokens".into(), ints(&[PROBES, s.t], |i| i64::from(ids[i % s.t]))),
+            ("tangent.0".into(), stack(&|i| directions[i / (s.t * D)][i % (s.t * D)])),
+            ("cotangent.0".into(), stack(&|i| cotangent[i % (s.t * D)])),
+        ]),
+    );
     let mask = |n: usize| s.encoder.then(|| seen.iter().map(|s| u32::from(*s)).collect::<Vec<_>>().repeat(n));
     for (dtype, bar) in [(DType::F64, 1e-11), (DType::F32, 2e-5)] {
         let lm = w.lm(dtype, s);
@@ -313,7 +316,10 @@ fn plans(t: usize, dir: &Path) -> [u64; 3] {
     let (file, out) = (dir.join("directions"), dir.join("out"));
     let direction = || reals(&[1, t, D], |i| (i as f64).sin());
     let ids = ints(&[1, t], |i| (i % VOCABULARY) as i64);
-    write(&file, &Tensors::from([("tokens", ids), ("tangent.0", direction()), ("cotangent.0", direction())].map(|(n, x)| (n.into(), x))));
+    write(
+        &file,
+        &Tensors::from([("tokens", ids), ("tangent.0", direction()), ("cotangent.0", direction())].map(|(n, x)| (n.into(), x))),
+    );
     let places = model.places("--sites", &["mlp_act", "z", "logits"].map(String::from), &[0]).unwrap();
     let none = BTreeMap::new();
     [

@@ -92,7 +92,8 @@ fn a_plan_counts_the_weights_that_are_copied() {
     let outcome = run(&case.eval_args(&["--json"]));
     let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
     // W_E, W_pos, W_Q to W_O with their biases, W_in, W_out, W_U with theirs, at four bytes.
-    let numbers: usize = crate::command::read(&case.weights()).values().map(|(_, shape, _)| shape.iter().product::<usize>()).sum();
+    let numbers: usize =
+        crate::command::read(&case.weights()).values().map(|(_, shape, _)| shape.iter().product::<usize>()).sum();
     assert_eq!((bytes(&report, "/weights/mapped_bytes"), bytes(&report, "/weights/copied_bytes")), (0, 4 * numbers as u64));
     let wide: Value = serde_json::from_str(&run(&case.eval_args(&["--json", "--dtype", "f64"])).stdout).unwrap();
     assert_eq!(bytes(&wide, "/weights/copied_bytes"), 8 * numbers as u64);

@@ -291,5 +291,8 @@ fn batches_that_do_not_fit_are_refused() {
     let (session, view) = session(false, None, 5).unwrap();
     let part = |rows, columns: &[usize]| session.read_part(&view, rows, columns).unwrap_err().to_string();
     assert_eq!(part(0..7, &[0]), "operation packing: found row 6; expected rows below 6");
-    assert_eq!(part(0..6, &[0, view.cols]), format!("operation packing: found column {0}; expected columns below {0}", view.cols));
+    assert_eq!(
+        part(0..6, &[0, view.cols]),
+        format!("operation packing: found column {0}; expected columns below {0}", view.cols)
+    );
 }

@@ -29,8 +29,14 @@ fn launches(model: &Model, lm: &Lm, sites: &[&str], layer: usize) -> BTreeMap<&'
 /// A deep random model of each order of the halves, and fixtures with other orders and projections.
 fn models() -> Vec<(String, Model)> {
     let deep = |parallel| {
-        let config =
-            TransformerConfig { n_layers: 9, norm: Norm::Ln, act: ActFn::Gelu, read_last: false, parallel, ..configs()[0].clone() };
+        let config = TransformerConfig {
+            n_layers: 9,
+            norm: Norm::Ln,
+            act: ActFn::Gelu,
+            read_last: false,
+            parallel,
+            ..configs()[0].clone()
+        };
         (format!("random, parallel {parallel}"), Model::Transformer(random(&config, DType::F32, 1)))
     };
     let mut models = vec![deep(false), deep(true)];
@@ -184,9 +190,13 @@ fn positions_behind_the_last_attention_of_a_model_that_reads_one_are_refused() {
     write(&dir.path().join("data"), &data);
     let args = |sites: &'static str| {
         let path = |name: &str| dir.path().join(name).display().to_string();
-        let words = ["capture", &path("model"), "--data", &path("data"), "--out", &path("f"), "--sites", sites, "--positions", "2"];
+        let words =
+            ["capture", &path("model"), "--data", &path("data"), "--out", &path("f"), "--sites", sites, "--positions", "2"];
         words.map(String::from)
     };
-    assert_eq!(failure(&args("mlp_act.1")), "--positions: found position 2; expected positions below 1, as many as mlp_act.1 has");
+    assert_eq!(
+        failure(&args("mlp_act.1")),
+        "--positions: found position 2; expected positions below 1, as many as mlp_act.1 has"
+    );
     assert_eq!(run(&args("mlp_act.0,k.1")).status, Some(0));
 }
