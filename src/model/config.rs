@@ -443,7 +443,9 @@ mod tests {
             for key in v.as_object().unwrap().keys() {
                 let mut less = v.clone();
                 less.as_object_mut().unwrap().remove(key);
-                assert!(message(&less).contains(&format!("no key {key}")));
+                let m = message(&less);
+                let neither = key == "architecture" && m.contains("neither a key model_type nor a key architecture");
+                assert!(neither || m.contains(&format!("no key {key}")), "{m}");
             }
         }
     }
@@ -452,8 +454,10 @@ mod tests {
     fn refuses_unknown_keys_and_other_kinds() {
         assert!(message(&with(base(), "seed", 3.into())).contains("unknown key seed"));
         assert!(message(&with(mlp_base(), "dropout", 0.1.into())).contains("unknown key dropout"));
-        let m = message(&json!({"model_type": "gpt2", "n_layer": 12}));
-        assert!(m.contains("Hugging Face") && m.contains("gpt2") && m.contains("transformer_lens") && m.contains("mlp"), "{m}");
+        let m = message(&json!({"model_type": "t5", "n_layer": 12}));
+        assert!(m.contains("key model_type is \"t5\"; expected one of gpt2, ") && m.contains("distilbert"), "{m}");
+        let m = message(&with(base(), "architecture", "rnn".into()));
+        assert!(m.contains("Hugging Face") && m.contains("transformer_lens") && m.contains("mlp"), "{m}");
         assert!(message(&json!([1, 2])).contains("JSON object"));
         assert!(message(&json!("x".repeat(1000))).len() < 200);
         let heads = with(with(base(), "n_heads", MAX_SIZE.into()), "d_head", 2.into());
