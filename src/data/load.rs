@@ -234,7 +234,7 @@ mod tests {
     use super::*;
     use crate::device::DType;
     use crate::model::fixture::{Stored, Tensors, mlp_config, shared, transformer_config, write};
-    use crate::model::{ActFn, Norm, random_mlp, random_transformer};
+    use crate::model::{ActFn, Norm, TransformerConfig, random_mlp, random_transformer};
 
     /// Vocabulary 11, context 5.
     fn transformer(read_last: bool) -> Model {

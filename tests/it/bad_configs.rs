@@ -101,7 +101,10 @@ fn rotations_that_do_not_fit_a_head() {
         says("phi", &[("rope_parameters", json!({"partial_rotary_factor": 1.5}))]),
         format!("heads of width 4 of which 1.5 is rotated, 6 coordinates; {even}")
     );
-    assert_eq!(says("llama", &[("head_dim", json!(3))]), format!("heads of width 3 of which 1 is rotated, 3 coordinates; {even}"));
+    assert_eq!(
+        says("llama", &[("head_dim", json!(3))]),
+        format!("heads of width 3 of which 1 is rotated, 3 coordinates; {even}")
+    );
     // Without the key a quarter of a head is rotated: of 4 coordinates, 1.
     let mut silent = config("gpt_neox");
     silent.as_object_mut().unwrap().remove("rotary_pct");
@@ -114,7 +117,10 @@ fn rotations_that_do_not_fit_a_head() {
     }
     for (key, family) in [("rope_theta", "llama"), ("rotary_emb_base", "gpt_neox"), ("rotary_pct", "gpt_neox")] {
         for value in [json!(0), json!(-1.0), json!("10000"), json!(null), json!(1e200)] {
-            assert_eq!(says(family, &[(key, value.clone())]), format!("key {key} is {value}; expected a number from 1e-30 to 1e30"));
+            assert_eq!(
+                says(family, &[(key, value.clone())]),
+                format!("key {key} is {value}; expected a number from 1e-30 to 1e30")
+            );
         }
     }
 }
@@ -130,7 +136,8 @@ fn activations_that_are_not_computed() {
         };
         for name in [json!("quick_gelu"), json!("relu2"), json!("GELU"), json!(""), json!(null), json!(3), json!({"a": 1})] {
             let found = says(family, &[(key, name.clone())]);
-            let expected = "expected one of gelu, gelu_python, gelu_new, gelu_pytorch_tanh, relu, silu, swish, tanh, sigmoid, linear";
+            let expected =
+                "expected one of gelu, gelu_python, gelu_new, gelu_pytorch_tanh, relu, silu, swish, tanh, sigmoid, linear";
             assert_eq!(found, format!("key {key} is {name}; {expected}"), "{family}");
         }
         loads(family, &[(key, json!("relu"))]);
@@ -142,7 +149,10 @@ fn activations_that_are_not_computed() {
 #[test]
 fn heads_that_do_not_divide() {
     for family in FAMILIES {
-        let key = ["n_head", "num_heads", "n_heads", "num_attention_heads"].into_iter().find(|k| size_keys(family).contains(k)).unwrap();
+        let key = ["n_head", "num_heads", "n_heads", "num_attention_heads"]
+            .into_iter()
+            .find(|k| size_keys(family).contains(k))
+            .unwrap();
         let mut keys = vec![(key, json!(5))];
         // Where a head has a width of its own, heads of keys must divide those of queries.
         let expected = if size_keys(family).contains(&"head_dim") {
@@ -166,7 +176,11 @@ fn kinds_of_layers_that_do_not_fit() {
             json!({}),
         ] {
             let found = says(family, &[("layer_types", types.clone())]);
-            assert_eq!(found, format!("key layer_types is {types}; expected 2 of full_attention and sliding_attention"), "{family}");
+            assert_eq!(
+                found,
+                format!("key layer_types is {types}; expected 2 of full_attention and sliding_attention"),
+                "{family}"
+            );
         }
         loads(family, &[("layer_types", Value::Null)]);
     }
@@ -174,11 +188,17 @@ fn kinds_of_layers_that_do_not_fit() {
     let full = json!(["full_attention", "full_attention"]);
     for family in ["llama", "gemma", "phi"] {
         let found = says(family, &[("layer_types", sliding.clone())]);
-        assert_eq!(found, format!("key layer_types is {sliding}; expected full_attention alone, which the family computes in every layer"));
+        assert_eq!(
+            found,
+            format!("key layer_types is {sliding}; expected full_attention alone, which the family computes in every layer")
+        );
         loads(family, &[("layer_types", full.clone())]);
     }
     let found = says("mistral", &[("layer_types", full.clone())]);
-    assert_eq!(found, format!("key layer_types is {full}; expected sliding_attention alone, which the family computes in every layer"));
+    assert_eq!(
+        found,
+        format!("key layer_types is {full}; expected sliding_attention alone, which the family computes in every layer")
+    );
     let missing = "key sliding_window is null; expected a window in use, as layers of sliding_attention have one";
     assert_eq!(says("gemma2", &[("sliding_window", Value::Null)]), missing);
     loads("gemma2", &[("sliding_window", Value::Null), ("layer_types", full)]);
@@ -236,10 +256,10 @@ fn features_that_are_not_computed() {
     }
 }
 
-/// Runs `eval` on the CPU in a gigabyte of address space: an allocation beyond it would abort.
+/// Runs `eval` on the CPU in two gigabytes of address space: an allocation beyond them would abort.
 #[cfg(target_os = "linux")]
 fn confined(case: &Case) -> (Option<i32>, String) {
-    let script = r#"ulimit -v 1000000; exec "$0" "$@""#;
+    let script = r#"ulimit -v 2000000; exec "$0" "$@""#;
     let mut command = std::process::Command::new("sh");
     let args = case.eval_args(&["--backend", "cpu", "--threads", "1"]);
     command.args(["-c", script, env!("CARGO_BIN_EXE_mechgraph")]).args(args).env("RUST_BACKTRACE", "0");
@@ -255,7 +275,8 @@ fn sizes_that_make_no_sense() {
         let (case, whole) = (case(family), config(family));
         assert_eq!(confined(&case), (Some(0), String::new()), "{family}");
         for key in size_keys(family) {
-            let wrong = [json!("12"), json!(-12), json!(0), json!(1e18), json!(1_000_000_000_000_000_000u64), json!(12.5), json!([12])];
+            let wrong =
+                [json!("12"), json!(-12), json!(0), json!(1e18), json!(1_000_000_000_000_000_000u64), json!(12.5), json!([12])];
             let wrong = wrong.map(|v| (v, true));
             // Sizes that a configuration could have, but not with these tensors.
             let claimed = [json!(4096), json!(16_777_216)].map(|v| (v, false));
@@ -268,8 +289,14 @@ fn sizes_that_make_no_sense() {
                     continue;
                 }
                 assert_eq!(status, Some(1), "{family}, {key} {value}: {stderr}");
-                assert!(stderr.lines().count() == 1 && stderr.starts_with("error: ") && stderr.contains("; expected "), "{stderr}");
-                assert!(!is_wrong || stderr.contains(&format!("key {key} is {value}; expected a whole number from 1 to")), "{stderr}");
+                assert!(
+                    stderr.lines().count() == 1 && stderr.starts_with("error: ") && stderr.contains("; expected "),
+                    "{stderr}"
+                );
+                assert!(
+                    !is_wrong || stderr.contains(&format!("key {key} is {value}; expected a whole number from 1 to")),
+                    "{stderr}"
+                );
             }
         }
     }
@@ -293,7 +320,18 @@ impl Random {
 /// A value of any kind, with the words that configurations use among them.
 fn anything(random: &mut Random, depth: usize) -> Value {
     const WORDS: [&str; 12] = [
-        "default", "llama3", "linear", "type", "rope_type", "factor", "global", "local", "full_attention", "sliding_attention", "gelu", "12",
+        "default",
+        "llama3",
+        "linear",
+        "type",
+        "rope_type",
+        "factor",
+        "global",
+        "local",
+        "full_attention",
+        "sliding_attention",
+        "gelu",
+        "12",
     ];
     match random.below(if depth < 3 { 10 } else { 8 }) {
         0 => Value::Null,
@@ -314,10 +352,28 @@ fn anything(random: &mut Random, depth: usize) -> Value {
 /// Changes a configuration in a few places.
 fn mutate(config: &mut Map<String, Value>, random: &mut Random) {
     const MORE: [&str; 22] = [
-        "rope_scaling", "rope_parameters", "rope_theta", "layer_types", "sliding_window", "use_sliding_window", "max_window_layers",
-        "attention_bias", "mlp_bias", "tie_word_embeddings", "hidden_act", "head_dim", "num_key_value_heads", "partial_rotary_factor",
-        "attention_layers", "attn_logit_softcapping", "query_pre_attn_scalar", "rms_norm_eps", "layer_norm_eps", "hidden_activation",
-        "quantization_config", "pruned_heads",
+        "rope_scaling",
+        "rope_parameters",
+        "rope_theta",
+        "layer_types",
+        "sliding_window",
+        "use_sliding_window",
+        "max_window_layers",
+        "attention_bias",
+        "mlp_bias",
+        "tie_word_embeddings",
+        "hidden_act",
+        "head_dim",
+        "num_key_value_heads",
+        "partial_rotary_factor",
+        "attention_layers",
+        "attn_logit_softcapping",
+        "query_pre_attn_scalar",
+        "rms_norm_eps",
+        "layer_norm_eps",
+        "hidden_activation",
+        "quantization_config",
+        "pruned_heads",
     ];
     for _ in 0..=random.below(3) {
         let keys: Vec<String> = config.keys().cloned().collect();
@@ -326,8 +382,10 @@ fn mutate(config: &mut Map<String, Value>, random: &mut Random) {
             (0, Some(_)) => drop(config.remove(&key)),
             (1, Some(value)) => drop(config.insert(key, json!([value]))),
             (2, Some(value)) => drop(config.insert(key, json!(value.to_string()))),
-            (3, Some(Value::Number(n))) => drop(config.insert(key, json!(n.as_f64().unwrap_or(0.0) + random.below(3) as f64 - 1.0))),
-            (4, Some(Value::Number(n))) => drop(config.insert(key, json!(n.as_u64().unwrap_or(0) + 1))),
+            (3, Some(Value::Number(n))) => {
+                drop(config.insert(key, json!(n.as_f64().unwrap_or(0.0) + random.below(3) as f64 - 1.0)))
+            }
+            (4, Some(Value::Number(n))) => drop(config.insert(key, json!(n.as_u64().unwrap_or(0).wrapping_add(1)))),
             _ => drop(config.insert(key, anything(random, 0))),
         }
     }

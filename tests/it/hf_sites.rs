@@ -112,10 +112,13 @@ fn modules(family: &str) -> (&'static str, Vec<(&'static str, &'static str)>) {
             // Norms stand between these projections and the residual stream of Gemma 2.
             list.extend(match family {
                 "gemma2" => [("attn_out", "post_attention_layernorm"), ("mlp_out", "post_feedforward_layernorm")].to_vec(),
-                _ => {
-                    [("attn_out", "self_attn"), ("attn_out", "self_attn.o_proj"), ("mlp_out", "mlp"), ("mlp_out", "mlp.down_proj")]
-                        .to_vec()
-                }
+                _ => [
+                    ("attn_out", "self_attn"),
+                    ("attn_out", "self_attn.o_proj"),
+                    ("mlp_out", "mlp"),
+                    ("mlp_out", "mlp.down_proj"),
+                ]
+                .to_vec(),
             });
             ("model.layers", list)
         }
@@ -199,16 +202,20 @@ fn a_path_that_is_no_site_is_refused_with_those_that_are() {
             format!("{block}.{}", list[0].1),
             block.to_string(),
         ];
-        bad.extend(match family {
-            "gpt2" => vec!["transformer.h.1.attn.c_attn", "transformer.h.1.ln_1", "transformer.wte", "transformer.ln_f"],
-            "gpt_neox" => vec!["gpt_neox.layers.1.attention.query_key_value", "gpt_neox.final_layer_norm"],
-            "gemma2" => vec!["lm_head", "model.layers.1.mlp", "model.layers.1.self_attn.o_proj"],
-            "bert" => vec!["bert.encoder.layer.1.attention", "bert.encoder.layer.1.output", "cls.predictions.transform.dense"],
-            "llama" => vec!["model.layers.1.mlp.up_proj", "model.layers.1.mlp.act_fn", "model.norm"],
-            _ => vec![],
-        }
-        .into_iter()
-        .map(String::from));
+        bad.extend(
+            match family {
+                "gpt2" => vec!["transformer.h.1.attn.c_attn", "transformer.h.1.ln_1", "transformer.wte", "transformer.ln_f"],
+                "gpt_neox" => vec!["gpt_neox.layers.1.attention.query_key_value", "gpt_neox.final_layer_norm"],
+                "gemma2" => vec!["lm_head", "model.layers.1.mlp", "model.layers.1.self_attn.o_proj"],
+                "bert" => {
+                    vec!["bert.encoder.layer.1.attention", "bert.encoder.layer.1.output", "cls.predictions.transform.dense"]
+                }
+                "llama" => vec!["model.layers.1.mlp.up_proj", "model.layers.1.mlp.act_fn", "model.norm"],
+                _ => vec![],
+            }
+            .into_iter()
+            .map(String::from),
+        );
         for name in bad {
             let args: Vec<String> =
                 case.capture_args(&[]).into_iter().map(|a| if a == "logits" { name.clone() } else { a }).collect();
@@ -235,7 +242,8 @@ fn layers_choose_among_names_without_one() {
         let sites = format!("{block}.1.{path},resid_pre");
         let names = |flags: &[&str]| capture(&case, &sites, flags).into_keys().collect::<Vec<_>>();
         let sorted = |names: &[&str]| {
-            let mut names: Vec<String> = names.iter().map(|n| n.to_string()).chain([format!("{ours}.1"), "tokens".into()]).collect();
+            let mut names: Vec<String> =
+                names.iter().map(|n| n.to_string()).chain([format!("{ours}.1"), "tokens".into()]).collect();
             names.sort_unstable();
             names
         };
