@@ -100,7 +100,7 @@ def watch(block, i, heads, parallel, goldens):
     def fused(_, args, y, by_head):
         y = shaped(y, heads, 3, width).transpose(2, 3) if by_head else shaped(y, 3, heads, width)
         for j, name in enumerate("qkv"):
-            goldens[f"{name}.{i}"] = (y[..., j] if by_head else y[:, :, j]).contiguous()
+            goldens[f"{name}.{i}"] = y[:, :, j].contiguous()
 
     if module := first(block, FUSED):
         hooks.append(module.register_forward_hook(lambda m, a, y: fused(m, a, y, False)))

@@ -256,10 +256,10 @@ fn features_that_are_not_computed() {
     }
 }
 
-/// Runs `eval` on the CPU in a gigabyte of address space: an allocation beyond it would abort.
+/// Runs `eval` on the CPU in two gigabytes of address space: an allocation beyond them would abort.
 #[cfg(target_os = "linux")]
 fn confined(case: &Case) -> (Option<i32>, String) {
-    let script = r#"ulimit -v 1000000; exec "$0" "$@""#;
+    let script = r#"ulimit -v 2000000; exec "$0" "$@""#;
     let mut command = std::process::Command::new("sh");
     let args = case.eval_args(&["--backend", "cpu", "--threads", "1"]);
     command.args(["-c", script, env!("CARGO_BIN_EXE_mechgraph")]).args(args).env("RUST_BACKTRACE", "0");
@@ -385,7 +385,7 @@ fn mutate(config: &mut Map<String, Value>, random: &mut Random) {
             (3, Some(Value::Number(n))) => {
                 drop(config.insert(key, json!(n.as_f64().unwrap_or(0.0) + random.below(3) as f64 - 1.0)))
             }
-            (4, Some(Value::Number(n))) => drop(config.insert(key, json!(n.as_u64().unwrap_or(0) + 1))),
+            (4, Some(Value::Number(n))) => drop(config.insert(key, json!(n.as_u64().unwrap_or(0).wrapping_add(1)))),
             _ => drop(config.insert(key, anything(random, 0))),
         }
     }

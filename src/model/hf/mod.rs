@@ -20,6 +20,8 @@ mod qwen2;
 mod qwen3;
 mod rope;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use spec::{Names, Spec};
