@@ -3,9 +3,9 @@
 
 usage: python -P hf_families.py OUT [SEED]    (torch, transformers, safetensors; -P, as a library looks for modules by names that stand here)
 
-Writes OUT/NAME/{config.json, model.safetensors, goldens.safetensors}: tokens, logits, resid_pre.L, resid_post.L,
-mlp_act.L and, for the blocks of decoders, tangent.L with jvp.L and cotangent.L with vjp.L. `families.sh` beside this
-file compares them with `mechgraph capture` and `mechgraph jvp`. Sizes are odd on purpose; every weight is drawn, norm
+Writes OUT/NAME/{config.json, model.safetensors, goldens.safetensors}: tokens, logits, what modules read and write as
+resid_pre.L, q.L, k.L, v.L, pattern.L, z.L, attn_out.L, resid_mid.L, mlp_pre.L, mlp_act.L, mlp_out.L and resid_post.L,
+and, for every block, tangent.L with jvp.L and cotangent.L with vjp.L. `families.py` beside this file compares them with `mechgraph capture` and `mechgraph jvp`. Sizes are odd on purpose; every weight is drawn, norm
 gains and biases too.
 """
 import sys
@@ -53,14 +53,72 @@ def blocks(model):
     raise SystemExit(f"no blocks in {type(model).__name__}")
 
 
-def down(block):
-    """The projection whose input are the neurons."""
-    for path in ("mlp.c_proj", "mlp.dense_4h_to_h", "mlp.down_proj", "mlp.fc2", "output.dense", "ffn.lin2"):
+def first(block, paths):
+    """The first of several modules that a block has; None if it has none of them."""
+    for path in paths:
         try:
             return block.get_submodule(path)
         except AttributeError:
             continue
-    raise SystemExit("no MLP")
+    return None
+
+
+QKV = {
+    "q": ("attn.attention.q_proj", "self_attn.q_proj", "attention.self.query", "attention.q_lin"),
+    "k": ("attn.attention.k_proj", "self_attn.k_proj", "attention.self.key", "attention.k_lin"),
+    "v": ("attn.attention.v_proj", "self_attn.v_proj", "attention.self.value", "attention.v_lin"),
+}
+FUSED = ("attn.c_attn",)  # All queries, all keys, all values.
+BY_HEAD = ("attention.query_key_value",)  # Head by head.
+ATTN_OUT = ("attn.c_proj", "attn.attention.out_proj", "self_attn.o_proj", "self_attn.dense", "attention.output.dense", "attention.out_lin", "attention.dense")
+MLP_PRE = ("mlp.gate_proj", "mlp.c_fc", "mlp.dense_h_to_4h", "mlp.fc1", "intermediate.dense", "ffn.lin1")
+MLP_OUT = ("mlp.c_proj", "mlp.dense_4h_to_h", "mlp.down_proj", "mlp.fc2", "output.dense", "ffn.lin2")
+
+
+def watch(block, i, heads, parallel, goldens):
+    """Hooks that note what the modules of block i read and write."""
+    def shaped(x, *shape):
+        return x.detach().reshape(N, T, *shape).clone()
+
+    def output(name, *shape):
+        def hook(_, args, y):
+            goldens[f"{name}.{i}"] = shaped(y, *(shape or (-1,)))
+        return hook
+
+    def read(name, *shape):
+        def hook(_, args):
+            goldens[f"{name}.{i}"] = shaped(args[0], *(shape or (-1,)))
+        return hook
+
+    hooks = []
+    width = first(block, ATTN_OUT)
+    width = (width.weight.shape[0] if type(width).__name__ == "Conv1D" else width.weight.shape[1]) // heads
+    for name, paths in QKV.items():
+        if module := first(block, paths):
+            hooks.append(module.register_forward_hook(output(name, -1, width)))
+
+    def fused(_, args, y, by_head):
+        y = shaped(y, heads, 3, width).transpose(2, 3) if by_head else shaped(y, 3, heads, width)
+        for j, name in enumerate("qkv"):
+            goldens[f"{name}.{i}"] = y[:, :, j].contiguous()
+
+    if module := first(block, FUSED):
+        hooks.append(module.register_forward_hook(lambda m, a, y: fused(m, a, y, False)))
+    if module := first(block, BY_HEAD):
+        hooks.append(module.register_forward_hook(lambda m, a, y: fused(m, a, y, True)))
+    hooks.append(first(block, ATTN_OUT).register_forward_pre_hook(read("z", heads, width)))
+    is_double = first(block, ("post_feedforward_layernorm",)) is not None
+    attn = first(block, ("post_attention_layernorm",)) if is_double else first(block, ATTN_OUT)
+    mlp = first(block, ("post_feedforward_layernorm",)) if is_double else first(block, MLP_OUT)
+    hooks += [attn.register_forward_hook(output("attn_out")), mlp.register_forward_hook(output("mlp_out"))]
+    hooks.append(first(block, MLP_PRE).register_forward_hook(output("mlp_pre")))
+    hooks.append(first(block, MLP_OUT).register_forward_pre_hook(read("mlp_act")))
+    if module := first(block, ("attention.output.LayerNorm", "sa_layer_norm")):
+        hooks.append(module.register_forward_hook(output("resid_mid")))
+    elif not parallel:
+        norm = first(block, ("pre_feedforward_layernorm", "post_attention_layernorm", "ln_2"))
+        hooks.append(norm.register_forward_pre_hook(read("resid_mid")))
+    return hooks
 
 
 def lift_casts():
@@ -116,6 +174,7 @@ def run(name, config):
         mask[1, 3] = 0
         goldens["attention_mask"] = mask
     seen, hooks, layers = {}, [], blocks(model)
+    parallel = name == "phi" or getattr(config, "use_parallel_residual", False)
     for i, block in enumerate(layers):
         def before(_, args, kwargs, i=i):
             seen[i] = (args, kwargs)
@@ -124,13 +183,16 @@ def run(name, config):
         def behind(_, args, result, i=i):
             y = result[0] if isinstance(result, tuple) else result
             goldens[f"resid_post.{i}"] = y.detach().clone()
-        def neurons(_, args, i=i):
-            goldens[f"mlp_act.{i}"] = args[0].detach().reshape(N, T, -1).clone()
-        hooks += [block.register_forward_pre_hook(before, with_kwargs=True), block.register_forward_hook(behind), down(block).register_forward_pre_hook(neurons)]
+        hooks += [block.register_forward_pre_hook(before, with_kwargs=True), block.register_forward_hook(behind)]
+        hooks += watch(block, i, config.num_attention_heads, parallel, goldens)
     with torch.no_grad():
-        result = model(input_ids=tokens, attention_mask=mask, **({} if name in MASKED else {"use_cache": False}))
+        result = model(input_ids=tokens, attention_mask=mask, output_attentions=True, **({} if name in MASKED else {"use_cache": False}))
     for h in hooks:
         h.remove()
+    for i in range(len(layers)):
+        goldens[f"pattern.{i}"] = result.attentions[i]
+        if parallel:
+            goldens[f"resid_mid.{i}"] = goldens[f"resid_pre.{i}"] + goldens[f"attn_out.{i}"]
     if hasattr(result, "logits"):
         goldens["logits"] = result.logits
     for i, block in enumerate(layers):

@@ -24,9 +24,12 @@ pub struct Score {
     pub labelled: usize,
 }
 
-/// Measures `model` on `data`, against its labels or else the next tokens (see [`targets`]). Fails if
-/// there is nothing to predict, or if an output is not finite.
+/// Measures `model` on `data`, against its labels or else the next tokens (see [`targets`]). Fails on
+/// a checkpoint without an output head, if there is nothing to predict, or if an output is not finite.
 pub fn evaluate(model: &Model, data: DataSet, runner: &Runner) -> Result<Score> {
+    if model.classes() == 0 {
+        return Err(Error::numeric("logits", "a checkpoint without an output head", "a checkpoint with one"));
+    }
     let (labels, labelled) = targets(&data, model)?;
     let data = DataSet { labels: Some(labels), ..data };
     let lm = model.lm();

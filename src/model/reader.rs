@@ -32,10 +32,6 @@ impl<'a> Reader<'a> {
     pub fn has(&self, name: &str) -> bool {
         self.file.shape(name).is_some()
     }
-    /// The shape of a tensor; `None` if the checkpoint has none of that name.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.file.shape(name)
-    }
     /// The file that has the tensor, or the first one.
     pub fn path_of(&self, name: &str) -> &Path {
         self.file.path_of(name)

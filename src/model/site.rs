@@ -1,5 +1,5 @@
-//! Sites: the places of a model whose activations can be captured, by our names and by those of
-//! TransformerLens' hooks.
+//! Sites: the places of a model whose activations can be captured, by our names, by those of
+//! TransformerLens' hooks, and by the module paths of the library that a checkpoint comes from.
 
 use super::Model;
 use crate::error::{Error, Result};
@@ -58,6 +58,9 @@ const TRANSFORMER: [(Site, &str, &str); 14] = [
 ];
 const MLP: [(Site, &str, &str); 3] = [(Site::Act, "act", "act"), (Site::Pre, "pre", "pre"), (Site::Logits, "logits", "logits")];
 
+/// What stands for the number of a layer in the path of a module.
+pub const ANY_LAYER: &str = "L";
+
 /// A site of one layer; the layer of the logits is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -83,9 +86,11 @@ impl Model {
         }
     }
     /// The places that `names` stand for, in model order, each once. A name is one of ours or of
-    /// TransformerLens' (`mlp_act`, `mlp.hook_post`), with a layer (`mlp_act.3`, `mlp.hook_post.3`,
-    /// `blocks.3.mlp.hook_post`) or without one, which stands for all of `layers`. Fails on a name
-    /// that is unknown or has a layer the model lacks, naming `flag`.
+    /// TransformerLens' (`mlp_act`, `mlp.hook_post`), or the path of a module whose output (or, with
+    /// `.input` behind it, whose input) it is; with a layer (`mlp_act.3`, `mlp.hook_post.3`,
+    /// `blocks.3.mlp.hook_post`, `model.layers.3.mlp`) or without one (in a path: [`ANY_LAYER`]), which
+    /// stands for all of `layers`. Fails on a name that is unknown or has a layer the model lacks,
+    /// naming `flag`.
     pub fn places(&self, flag: &str, names: &[String], layers: &[usize]) -> Result<Vec<Place>> {
         let mut places = Vec::new();
         for name in names {
@@ -128,18 +133,23 @@ impl Model {
     /// The site that is the output of a module of the checkpoint's own library, and its layer.
     fn module(&self, name: &str) -> Option<(Site, Option<usize>)> {
         let Model::Lm(lm) = self else { return None };
-        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
-        let layer = name.split('.').find(|part| is_number(part));
-        let Some(number) = layer else { return lm.paths.get(name).map(|site| (*site, None)) };
-        let parts: Vec<&str> = name.split('.').map(|part| if part == number { "{}" } else { part }).collect();
+        if let Some(site) = lm.paths.get(name) {
+            return Some((*site, None));
+        }
+        let number = name.split('.').find(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()))?;
+        let parts: Vec<&str> = name.split('.').map(|part| if part == number { ANY_LAYER } else { part }).collect();
         lm.paths.get(&parts.join(".")).copied().zip(number.parse().ok().map(Some))
     }
     fn unknown(&self, flag: &str, name: &str) -> Error {
         let names: Vec<&str> = self.table().iter().map(|(_, name, _)| *name).collect();
         let hooks = match self {
-            Model::Transformer(_) => ", or a TransformerLens hook such as blocks.0.mlp.hook_post",
-            Model::Lm(_) => ", or a TransformerLens hook such as blocks.0.mlp.hook_post, or a module's path such as its MLP's",
-            Model::Mlp(_) => "",
+            Model::Transformer(_) => ", or a TransformerLens hook such as blocks.0.mlp.hook_post".into(),
+            Model::Lm(lm) => {
+                let paths: Vec<&str> = lm.paths.keys().map(String::as_str).collect();
+                let hook = ", or a TransformerLens hook such as blocks.0.mlp.hook_post";
+                format!("{hook}, or a module of layer {ANY_LAYER}: {}", paths.join(", "))
+            }
+            Model::Mlp(_) => String::new(),
         };
         Error::flag(flag, name, format!("one of {}, with or without .LAYER{hooks}", names.join(", ")))
     }

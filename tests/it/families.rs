@@ -239,6 +239,22 @@ fn a_trained_model_gives_its_librarys_numbers_over_text() {
     assert!(exact <= 1e-5, "{exact:e}");
 }
 
+#[test]
+fn the_loss_over_a_whole_text_is_its_librarys() {
+    let Some(shared) = shared() else { return };
+    let folder = shared.join("fixtures/lm/glassllm-en");
+    let want = read(&Checkpoint::open(&folder.join("goldens.safetensors")).unwrap(), "mean_nll").1[0];
+    for numbers in [F64, F32] {
+        let loaded = Model::load(folder.to_str().unwrap(), numbers).unwrap();
+        let text = shared.join("fixtures/lm/alice.txt");
+        let data = data::load_or_cut(text.to_str().unwrap(), &loaded, data::Cut { window: None, bos: false }).unwrap();
+        with_runner(2, None, |runner| {
+            let got = mechgraph::model::evaluate::evaluate(&loaded.model, data, runner).unwrap().loss;
+            assert!((got / want - 1.0).abs() <= 1e-5, "{got}, not {want}, in {}", numbers.name());
+        });
+    }
+}
+
 /// Logits and neurons of the first windows.
 fn verdict_of_some(folder: &Path, numbers: Numbers) -> f64 {
     let dir = tempfile::tempdir().unwrap();

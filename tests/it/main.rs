@@ -2,7 +2,9 @@
 
 mod ablation;
 mod backends;
+mod bad_configs;
 mod bad_input;
+mod bad_models;
 mod bench;
 mod capture;
 mod cli;
@@ -16,6 +18,8 @@ mod edge_cases;
 mod eval;
 mod families;
 mod fuzz;
+mod hf_folder;
+mod hf_sites;
 mod identities;
 mod jvp;
 mod kernels;

@@ -10,7 +10,7 @@ use crate::command::{Case, assert_no_results, failure, ints, manifest, mlp, mlp_
 use crate::common::shared;
 
 /// Words between white space: ids 3 to 6 for a to d.
-fn tokenizer() -> Value {
+pub fn tokenizer() -> Value {
     let special = |id: u32, content: &str| {
         json!({
             "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
@@ -35,11 +35,11 @@ fn case() -> Case {
 }
 
 impl Case {
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub fn put(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), content).unwrap();
     }
     /// The same command line on other data.
-    fn on(&self, args: Vec<String>, file: &str, flags: &[&str]) -> Vec<String> {
+    pub fn on(&self, args: Vec<String>, file: &str, flags: &[&str]) -> Vec<String> {
         let at = args.iter().position(|a| a == "--data").unwrap() + 1;
         let path = self.path(file).display().to_string();
         let flags = flags.iter().map(|f| f.to_string());

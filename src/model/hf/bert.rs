@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
+use super::super::config::Keys;
 use super::spec::{Bias, Masked, Names, NormSpec, Qkv, Spec, head_width, uniform};
 use crate::error::Result;
 use crate::model::lm::Order;
@@ -36,25 +36,32 @@ const NAMES: Names = Names {
         norm: "cls.predictions.transform.LayerNorm",
         bias: "cls.predictions.bias",
     }),
-    ignored: &["embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias", "cls.seq_relationship.weight", "cls.seq_relationship.bias"],
+    ignored: &[
+        "embeddings.position_ids",
+        "pooler.dense.weight",
+        "pooler.dense.bias",
+        "cls.seq_relationship.weight",
+        "cls.seq_relationship.bias",
+    ],
 };
 
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
     keys.only_value("position_embedding_type", &json!("absolute"))?;
     keys.refuse("is_decoder", "an encoder")?;
     keys.refuse("pruned_heads", "a model with all its heads")?;
-    let d_model = keys.size("hidden_size", MAX_SIZE)?;
-    let heads = keys.size("num_attention_heads", MAX_LAYERS)?;
+    let d_model = keys.size_or("hidden_size", 768)?;
+    let heads = keys.layers_or("num_attention_heads", 12)?;
     let d_head = head_width(keys, d_model, heads)?;
-    let layers = keys.size("num_hidden_layers", MAX_LAYERS)?;
+    let layers = keys.layers_or("num_hidden_layers", 12)?;
     Ok(Spec {
         family: "bert",
         names: NAMES,
-        d_mlp: keys.size("intermediate_size", MAX_SIZE)?,
+        d_mlp: keys.size_or("intermediate_size", 3072)?,
         act: keys.activation("hidden_act", "gelu")?,
-        n_ctx: keys.size("max_position_embeddings", MAX_SIZE)?,
-        d_vocab: keys.size("vocab_size", MAX_SIZE)?,
+        n_ctx: keys.size_or("max_position_embeddings", 512)?,
+        d_vocab: keys.size_or("vocab_size", 30_522)?,
         norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_eps", 1e-12)?, plus_one: false, bias: true },
+        n_types: keys.size_or("type_vocab_size", 2)?,
         is_tied: keys.bool_or("tie_word_embeddings", true)?,
         ..encoder(d_model, heads, d_head, layers)
     })
@@ -68,6 +75,7 @@ pub(super) fn encoder(d_model: usize, heads: usize, d_head: usize, layers: usize
         d_model,
         n_ctx: 0,
         d_vocab: 0,
+        n_types: 0,
         heads,
         kv_heads: heads,
         d_head,

@@ -1,7 +1,7 @@
 //! DistilBERT (Sanh et al. 2019; `DistilBertForMaskedLM`, or the bare `DistilBertModel`): BERT without token
 //! types, its norms at a fixed epsilon.
 
-use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
+use super::super::config::Keys;
 use super::bert;
 use super::spec::{Masked, Names, Qkv, Spec, head_width};
 use crate::error::Result;
@@ -32,18 +32,21 @@ const NAMES: Names = Names {
     ignored: &["embeddings.position_ids"],
 };
 
+pub(super) const ALIASES: &[(&str, &str)] =
+    &[("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("num_hidden_layers", "n_layers")];
+
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
     keys.refuse("pruned_heads", "a model with all its heads")?;
     let d_model = keys.size_or("dim", 768)?;
-    let heads = keys.size_or("n_heads", 12)?;
-    let layers = if keys.given("n_layers").is_some() { keys.size("n_layers", MAX_LAYERS)? } else { 6 };
+    let heads = keys.layers_or("n_heads", 12)?;
+    let layers = keys.layers_or("n_layers", 6)?;
     Ok(Spec {
         family: "distilbert",
         names: NAMES,
-        d_mlp: keys.size_or("hidden_dim", 4 * d_model)?,
+        d_mlp: keys.size_or("hidden_dim", 3072)?,
         act: keys.activation("activation", "gelu")?,
         n_ctx: keys.size_or("max_position_embeddings", 512)?,
-        d_vocab: keys.size("vocab_size", MAX_SIZE)?,
+        d_vocab: keys.size_or("vocab_size", 30_522)?,
         is_tied: keys.bool_or("tie_word_embeddings", true)?,
         ..bert::encoder(d_model, heads, head_width(keys, d_model, heads)?, layers)
     })

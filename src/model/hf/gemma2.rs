@@ -2,8 +2,9 @@
 //! and a sliding window in every other layer.
 
 use super::super::config::Keys;
+use super::gemma;
+use super::llama::{self, Defaults};
 use super::spec::{Layer, Names, Spec};
-use super::{gemma, llama};
 use crate::error::Result;
 
 const NAMES: Names = Names {
@@ -14,20 +15,16 @@ const NAMES: Names = Names {
 };
 
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
-    let spec = gemma::like(keys, "gemma2")?;
+    let or = Defaults { d_model: 2304, layers: 26, heads: 8, kv_heads: Some(4), d_mlp: 9216, ..gemma::DEFAULTS };
+    let spec = gemma::like(keys, "gemma2", "hidden_activation", or)?;
     let scale = 1.0 / keys.number_or("query_pre_attn_scalar", 256.0)?.sqrt();
-    let window = keys.size_or("sliding_window", 4096)?;
-    let windowed = keys.windowed(spec.layers.len(), |l| l % 2 == 0)?;
-    // A cap that is null is none; one that is not there has the library's default.
-    let cap = |key: &str, default| match keys.map.contains_key(key) {
-        true => keys.maybe_number(key),
-        false => Ok(Some(default)),
-    };
+    let window = keys.maybe_size("sliding_window", Some(4096))?;
+    let windows = keys.windows(window, keys.windowed(spec.layers.len(), |l| l % 2 == 0)?)?;
     Ok(Spec {
         names: NAMES,
-        layers: windowed.into_iter().map(|w| Layer { scale, window: w.then_some(window) }).collect(),
-        attention_softcap: cap("attn_logit_softcapping", 50.0)?,
-        logit_softcap: cap("final_logit_softcapping", 30.0)?,
+        layers: windows.into_iter().map(|window| Layer { scale, window }).collect(),
+        attention_softcap: keys.maybe_number("attn_logit_softcapping", Some(50.0))?,
+        logit_softcap: keys.maybe_number("final_logit_softcapping", Some(30.0))?,
         ..spec
     })
 }

@@ -1,6 +1,6 @@
 //! GPT-2 (Radford et al. 2019; `GPT2LMHeadModel`): learned positions, matrices stored as `[d_in, d_out]`.
 
-use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
+use super::super::config::Keys;
 use super::spec::{Bias, Layer, Names, NormSpec, Qkv, Spec, head_width};
 use crate::error::Result;
 use crate::model::lm::Order;
@@ -32,11 +32,18 @@ pub(super) const NAMES: Names = Names {
     ignored: &["attn.bias", "attn.masked_bias"],
 };
 
+pub(super) const ALIASES: &[(&str, &str)] = &[
+    ("hidden_size", "n_embd"),
+    ("max_position_embeddings", "n_positions"),
+    ("num_attention_heads", "n_head"),
+    ("num_hidden_layers", "n_layer"),
+];
+
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
     let d_model = keys.size_or("n_embd", 768)?;
-    let heads = keys.size_or("n_head", 12)?;
+    let heads = keys.layers_or("n_head", 12)?;
     let d_head = head_width(keys, d_model, heads)?;
-    let layers = if keys.given("n_layer").is_some() { keys.size("n_layer", MAX_LAYERS)? } else { 12 };
+    let layers = keys.layers_or("n_layer", 12)?;
     let scaled = keys.bool_or("scale_attn_weights", true)?;
     let by_layer = keys.bool_or("scale_attn_by_inverse_layer_idx", false)?;
     let layer = |l: usize| Layer {
@@ -48,11 +55,12 @@ pub(super) fn read(keys: &Keys) -> Result<Spec> {
         names: NAMES,
         d_model,
         n_ctx: keys.size_or("n_positions", 1024)?,
-        d_vocab: keys.size("vocab_size", MAX_SIZE)?,
+        d_vocab: keys.size_or("vocab_size", 50_257)?,
+        n_types: 0,
         heads,
         kv_heads: heads,
         d_head,
-        d_mlp: keys.size_or("n_inner", 4 * d_model)?,
+        d_mlp: keys.maybe_size("n_inner", None)?.unwrap_or(4 * d_model),
         act: keys.activation("activation_function", "gelu_new")?,
         order: Order::Sequential,
         norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_epsilon", 1e-5)?, plus_one: false, bias: true },

@@ -1,37 +1,62 @@
-//! Reading the keys of a Hugging Face configuration, where a key that is absent or null has a default.
+//! Reading the keys of a Hugging Face configuration. A key that is absent has the library's default for
+//! the family; null is a value of its own, and stands for none only where the library takes it so.
 
 use serde_json::Value;
 
-use super::super::config::{Keys, MAX_SIZE};
+use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
 use crate::error::Result;
-use crate::model::lm::Rotary;
-use crate::model::lm::rotary::Llama3;
 use crate::ops::activation::Activation;
 
+/// Numbers outside this range overflow single precision in scores, norms or angles.
+const SMALLEST: f64 = 1e-30;
+const LARGEST: f64 = 1e30;
+
 impl<'a> Keys<'a> {
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
     /// The value of a key, unless it is absent or null.
     pub(super) fn given(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
     pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
-        if self.given(key).is_some() { self.size(key, MAX_SIZE) } else { Ok(default) }
+        if self.has(key) { self.size(key, MAX_SIZE) } else { Ok(default) }
     }
-    pub(super) fn maybe_size(&self, key: &str) -> Result<Option<usize>> {
-        self.given(key).map(|_| self.size(key, MAX_SIZE)).transpose()
+    pub(super) fn layers_or(&self, key: &str, default: usize) -> Result<usize> {
+        if self.has(key) { self.size(key, MAX_LAYERS) } else { Ok(default) }
+    }
+    /// A size that may be null; `default` where it is absent.
+    pub(super) fn maybe_size(&self, key: &str, default: Option<usize>) -> Result<Option<usize>> {
+        match self.map.get(key) {
+            None => Ok(default),
+            Some(Value::Null) => Ok(None),
+            Some(_) => self.size(key, MAX_SIZE).map(Some),
+        }
+    }
+    /// A whole number that may be 0.
+    pub(super) fn count_or(&self, key: &str, default: u64) -> Result<u64> {
+        let Some(v) = self.map.get(key) else { return Ok(default) };
+        v.as_u64().ok_or_else(|| self.error(key, v, "a whole number from 0"))
     }
     pub(super) fn bool_or(&self, key: &str, default: bool) -> Result<bool> {
-        if self.given(key).is_some() { self.bool(key) } else { Ok(default) }
+        if self.has(key) { self.bool(key) } else { Ok(default) }
     }
     /// A positive number.
     pub(super) fn number(&self, key: &str) -> Result<f64> {
         let v = self.get(key)?;
-        v.as_f64().filter(|x| *x > 0.0 && x.is_finite()).ok_or_else(|| self.error(key, v, "a number above 0"))
+        let expected = || format!("a number from {SMALLEST:e} to {LARGEST:e}");
+        v.as_f64().filter(|x| (SMALLEST..=LARGEST).contains(x)).ok_or_else(|| self.error(key, v, &expected()))
     }
     pub(super) fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        if self.given(key).is_some() { self.number(key) } else { Ok(default) }
+        if self.has(key) { self.number(key) } else { Ok(default) }
     }
-    pub(super) fn maybe_number(&self, key: &str) -> Result<Option<f64>> {
-        self.given(key).map(|_| self.number(key)).transpose()
+    /// A positive number that may be null; `default` where it is absent.
+    pub(super) fn maybe_number(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
+        match self.map.get(key) {
+            None => Ok(default),
+            Some(Value::Null) => Ok(None),
+            Some(_) => self.number(key).map(Some),
+        }
     }
     /// Fails if the key is there and neither null, false nor empty.
     pub(super) fn refuse(&self, key: &str, expected: &str) -> Result<()> {
@@ -64,60 +89,9 @@ impl<'a> Keys<'a> {
             ("linear", Activation::Identity),
         ];
         let default = Value::from(default);
-        let v = self.given(key).unwrap_or(&default);
+        let v = self.map.get(key).unwrap_or(&default);
         let found = NAMES.iter().find(|(name, _)| v.as_str() == Some(name)).map(|(_, act)| *act);
         found.ok_or_else(|| self.error(key, v, &format!("one of {}", NAMES.map(|(name, _)| name).join(", "))))
-    }
-    /// The rotary embedding of heads of which a `share` is rotated. `theta_key` names the base; the newer
-    /// key `rope_parameters` holds base, share and scaling together.
-    pub(super) fn rotary(&self, theta_key: &str, theta: f64, d_head: usize, share_key: Option<&str>) -> Result<Rotary> {
-        let parameters = self.section("rope_parameters")?;
-        let theta = match &parameters {
-            Some(p) if p.given("rope_theta").is_some() => p.number("rope_theta")?,
-            _ => self.number_or(theta_key, theta)?,
-        };
-        let share = match (&parameters, share_key) {
-            (Some(p), _) if p.given("partial_rotary_factor").is_some() => p.number("partial_rotary_factor")?,
-            (_, Some(key)) => self.number_or(key, 1.0)?,
-            (_, None) => 1.0,
-        };
-        // Rounded down, as the library does.
-        let width = (d_head as f64 * share) as usize;
-        if width == 0 || !width.is_multiple_of(2) || width > d_head {
-            let found = format!("heads of width {d_head} of which {share} is rotated, {width} coordinates");
-            return Err(crate::error::Error::file(self.path, found, "an even number of at least 2 rotated coordinates"));
-        }
-        let rotary = Rotary::new(theta, width);
-        for section in [parameters, self.section("rope_scaling")?].into_iter().flatten() {
-            let kind = section.given("rope_type").or_else(|| section.given("type")).and_then(Value::as_str);
-            match kind {
-                None | Some("default") => {}
-                Some("llama3") => {
-                    return Ok(rotary.llama3(&Llama3 {
-                        factor: section.number("factor")?,
-                        low_freq_factor: section.number("low_freq_factor")?,
-                        high_freq_factor: section.number("high_freq_factor")?,
-                        original_context: section.number("original_max_position_embeddings")?,
-                    }));
-                }
-                Some(other) => {
-                    let found = Value::from(other);
-                    return Err(section.error("rope_type", &found, "default or llama3, the rotary scalings that this build computes"));
-                }
-            }
-        }
-        Ok(rotary)
-    }
-    /// A nested object.
-    fn section(&self, key: &str) -> Result<Option<Keys<'a>>> {
-        match self.given(key) {
-            None => Ok(None),
-            Some(Value::Object(map)) if map.values().any(Value::is_object) => {
-                Err(self.error(key, &Value::Object(map.clone()), "one set of parameters for all layers"))
-            }
-            Some(Value::Object(map)) => Ok(Some(Keys { path: self.path, map })),
-            Some(v) => Err(self.error(key, v, "an object or null")),
-        }
     }
     /// Of each layer, whether `layer_types` (or else `default`) calls its attention windowed.
     pub(super) fn windowed(&self, layers: usize, default: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
@@ -130,5 +104,24 @@ impl<'a> Keys<'a> {
             _ => Err(names()),
         });
         windowed.collect()
+    }
+    /// For a family whose layers are all of one kind: fails if `layer_types` calls one of another kind.
+    pub(super) fn all_windowed(&self, layers: usize, windowed: bool) -> Result<()> {
+        let Some(types) = self.given("layer_types") else { return Ok(()) };
+        match self.windowed(layers, |_| windowed)?.contains(&!windowed) {
+            false => Ok(()),
+            true => {
+                let kind = if windowed { "sliding_attention" } else { "full_attention" };
+                Err(self.error("layer_types", types, &format!("{kind} alone, which the family computes in every layer")))
+            }
+        }
+    }
+    /// The window of each layer, where those that `is_windowed` names have the same one.
+    pub(super) fn windows(&self, window: Option<usize>, is_windowed: Vec<bool>) -> Result<Vec<Option<usize>>> {
+        if window.is_none() && is_windowed.contains(&true) {
+            let found = self.map.get("sliding_window").unwrap_or(&Value::Null);
+            return Err(self.error("sliding_window", found, "a window in use, as layers of sliding_attention have one"));
+        }
+        Ok(is_windowed.into_iter().map(|w| window.filter(|_| w)).collect())
     }
 }

@@ -1,6 +1,7 @@
 //! Llama (Touvron et al. 2023; `LlamaForCausalLM`), and what its descendants share with it.
 
-use super::super::config::{Keys, MAX_LAYERS};
+use super::super::config::Keys;
+use super::rope;
 use super::spec::{Bias, Names, NormSpec, Qkv, Spec, head_width, uniform};
 use crate::error::Result;
 use crate::model::lm::Order;
@@ -36,37 +37,76 @@ pub(super) fn read(keys: &Keys) -> Result<Spec> {
     keys.refuse("rope_interleaved", "rotated pairs of half-split coordinates")?;
     let bias = keys.bool_or("attention_bias", false)?;
     let mlp = keys.bool_or("mlp_bias", false)?;
-    Ok(Spec { family: "llama", bias: Bias { qkv: bias, o: bias, mlp, unembed: false }, ..like(keys, 10_000.0, "hidden_act", "silu")? })
+    let spec = like(keys, "hidden_act", DEFAULTS)?;
+    keys.all_windowed(spec.layers.len(), false)?;
+    Ok(Spec { bias: Bias { qkv: bias, o: bias, mlp, unembed: false }, ..spec })
 }
 
-/// A model of Llama's shape: RMSNorm, rotary embedding, grouped queries, gated MLP, no biases.
-pub(super) fn like(keys: &Keys, theta: f64, act: &str, default_act: &str) -> Result<Spec> {
-    let d_model = keys.size("hidden_size", super::super::config::MAX_SIZE)?;
-    let heads = keys.size("num_attention_heads", MAX_LAYERS)?;
-    let d_head = match keys.maybe_size("head_dim")? {
-        Some(width) => width,
-        None => head_width(keys, d_model, heads)?,
+/// What a family takes for the keys that a file lacks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub d_model: usize,
+    pub layers: usize,
+    pub heads: usize,
+    /// `None`: as many as heads of queries, which is also what null stands for.
+    pub kv_heads: Option<usize>,
+    /// `None`: the model's width over the number of heads.
+    pub d_head: Option<usize>,
+    pub d_mlp: usize,
+    pub n_ctx: usize,
+    pub d_vocab: usize,
+    pub act: &'static str,
+    pub is_tied: bool,
+}
+
+/// Those of Llama.
+pub(super) const DEFAULTS: Defaults = Defaults {
+    d_model: 4096,
+    layers: 32,
+    heads: 32,
+    kv_heads: None,
+    d_head: None,
+    d_mlp: 11_008,
+    n_ctx: 2048,
+    d_vocab: 32_000,
+    act: "silu",
+    is_tied: false,
+};
+
+/// A model of Llama's shape: RMSNorm, rotary embedding, grouped queries, gated MLP, no biases. `act` is
+/// the key of the activation function.
+pub(super) fn like(keys: &Keys, act: &str, or: Defaults) -> Result<Spec> {
+    let d_model = keys.size_or("hidden_size", or.d_model)?;
+    let heads = keys.layers_or("num_attention_heads", or.heads)?;
+    let d_head = match or.d_head {
+        Some(width) => keys.size_or("head_dim", width)?,
+        None => match keys.maybe_size("head_dim", None)? {
+            Some(width) => width,
+            None => head_width(keys, d_model, heads)?,
+        },
     };
-    let layers = keys.size("num_hidden_layers", MAX_LAYERS)?;
+    let layers = keys.layers_or("num_hidden_layers", or.layers)?;
+    let n_ctx = keys.size_or("max_position_embeddings", or.n_ctx)?;
     Ok(Spec {
         family: "llama",
         names: NAMES,
         d_model,
-        n_ctx: keys.size("max_position_embeddings", super::super::config::MAX_SIZE)?,
-        d_vocab: keys.size("vocab_size", super::super::config::MAX_SIZE)?,
+        n_ctx,
+        n_types: 0,
+        d_vocab: keys.size_or("vocab_size", or.d_vocab)?,
         heads,
-        kv_heads: keys.size_or("num_key_value_heads", heads)?,
+        kv_heads: keys.maybe_size("num_key_value_heads", or.kv_heads)?.unwrap_or(heads),
         d_head,
-        d_mlp: keys.size("intermediate_size", super::super::config::MAX_SIZE)?,
-        act: keys.activation(act, default_act)?,
+        d_mlp: keys.size_or("intermediate_size", or.d_mlp)?,
+        act: keys.activation(act, or.act)?,
         order: Order::Sequential,
         norm: NormSpec { kind: Kind::Rms, eps: keys.number_or("rms_norm_eps", 1e-6)?, plus_one: false, bias: false },
         layers: uniform(layers, d_head),
-        rotary: Some(keys.rotary("rope_theta", theta, d_head, None)?),
+        rotary: Some(keys.rotary(rope::WHOLE, d_head, n_ctx)?),
         attention_softcap: None,
         logit_softcap: None,
         embedding_scale: None,
-        is_tied: keys.bool_or("tie_word_embeddings", false)?,
+        is_tied: keys.bool_or("tie_word_embeddings", or.is_tied)?,
         is_conv1d: false,
         bias: Bias::NONE,
         is_causal: true,

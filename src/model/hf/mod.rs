@@ -18,11 +18,16 @@ mod mistral;
 mod phi;
 mod qwen2;
 mod qwen3;
+mod rope;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use spec::{Names, Spec};
 pub use weights::build;
+
+use serde_json::{Map, Value};
 
 use super::config::Keys;
 use crate::error::Result;
@@ -31,22 +36,24 @@ use crate::error::Result;
 pub struct Family {
     pub name: &'static str,
     read: fn(&Keys) -> Result<Spec>,
+    /// Keys that the library takes for one of the family's own, each with that one.
+    aliases: &'static [(&'static str, &'static str)],
 }
 
 /// The families that this build reads.
 pub const FAMILIES: [Family; 12] = [
-    Family { name: "gpt2", read: gpt2::read },
-    Family { name: "gpt_neo", read: gpt_neo::read },
-    Family { name: "gpt_neox", read: gpt_neox::read },
-    Family { name: "llama", read: llama::read },
-    Family { name: "mistral", read: mistral::read },
-    Family { name: "qwen2", read: qwen2::read },
-    Family { name: "qwen3", read: qwen3::read },
-    Family { name: "gemma", read: gemma::read },
-    Family { name: "gemma2", read: gemma2::read },
-    Family { name: "phi", read: phi::read },
-    Family { name: "bert", read: bert::read },
-    Family { name: "distilbert", read: distilbert::read },
+    Family { name: "gpt2", read: gpt2::read, aliases: gpt2::ALIASES },
+    Family { name: "gpt_neo", read: gpt_neo::read, aliases: gpt_neo::ALIASES },
+    Family { name: "gpt_neox", read: gpt_neox::read, aliases: &[] },
+    Family { name: "llama", read: llama::read, aliases: &[] },
+    Family { name: "mistral", read: mistral::read, aliases: &[] },
+    Family { name: "qwen2", read: qwen2::read, aliases: &[] },
+    Family { name: "qwen3", read: qwen3::read, aliases: &[] },
+    Family { name: "gemma", read: gemma::read, aliases: &[] },
+    Family { name: "gemma2", read: gemma2::read, aliases: &[] },
+    Family { name: "phi", read: phi::read, aliases: &[] },
+    Family { name: "bert", read: bert::read, aliases: &[] },
+    Family { name: "distilbert", read: distilbert::read, aliases: distilbert::ALIASES },
 ];
 
 /// Reads a configuration that has a `model_type`.
@@ -58,13 +65,31 @@ pub(super) fn read(keys: &Keys) -> Result<Spec> {
     })?;
     for (key, what) in [
         ("quantization_config", "unquantized weights"),
+        ("compression_config", "unquantized weights"),
+        ("per_layer_config", "one configuration for all layers"),
         ("auto_map", "a model whose code is the library's own"),
         ("add_cross_attention", "a model without cross-attention"),
         ("is_encoder_decoder", "a model that is no encoder-decoder"),
     ] {
         keys.refuse(key, what)?;
     }
-    let spec = (family.read)(keys)?;
+    let map = own_names(keys, family)?;
+    let spec = (family.read)(&Keys { path: keys.path, map: &map })?;
     spec.check(keys)?;
     Ok(spec)
+}
+
+/// The keys of the file under the family's own names. Fails where a key and its alias differ.
+fn own_names(keys: &Keys, family: &Family) -> Result<Map<String, Value>> {
+    let mut map = keys.map.clone();
+    for (alias, own) in family.aliases {
+        let Some(value) = map.remove(*alias) else { continue };
+        match map.get(*own) {
+            Some(other) if *other != value => {
+                return Err(keys.error(alias, &value, &format!("the value of {own}, which is the same key")));
+            }
+            _ => map.insert((*own).into(), value),
+        };
+    }
+    Ok(map)
 }

@@ -1,9 +1,10 @@
 //! Phi (Li et al. 2023; `PhiForCausalLM`): attention and MLP read one norm, a share of each head is
 //! rotated, and every linear map has a bias.
 
-use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
-use super::spec::{Bias, Names, NormSpec, Spec, head_width, uniform};
+use super::super::config::Keys;
 use super::llama;
+use super::rope::RopeKeys;
+use super::spec::{Bias, Names, NormSpec, Spec, head_width, uniform};
 use crate::error::Result;
 use crate::model::lm::Order;
 use crate::ops::norm::Kind;
@@ -19,31 +20,35 @@ const NAMES: Names = Names {
     ..llama::NAMES
 };
 
+const ROPE: RopeKeys = RopeKeys { theta: "rope_theta", share: Some(("partial_rotary_factor", 0.5)) };
+
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
     keys.refuse("qk_layernorm", "queries and keys without norms")?;
-    let d_model = keys.size("hidden_size", MAX_SIZE)?;
-    let heads = keys.size("num_attention_heads", MAX_LAYERS)?;
-    let d_head = head_width(keys, d_model, heads)?;
-    // The library rotates half of each head where a file says nothing.
-    let is_silent = keys.given("partial_rotary_factor").is_none() && keys.given("rope_parameters").is_none();
-    let rotary = match is_silent {
-        true => crate::model::lm::Rotary::new(keys.number_or("rope_theta", 10_000.0)?, d_head / 2),
-        false => keys.rotary("rope_theta", 10_000.0, d_head, Some("partial_rotary_factor"))?,
+    let d_model = keys.size_or("hidden_size", 2048)?;
+    let heads = keys.layers_or("num_attention_heads", 32)?;
+    let d_head = match keys.maybe_size("head_dim", None)? {
+        Some(width) => width,
+        None => head_width(keys, d_model, heads)?,
     };
+    let n_ctx = keys.size_or("max_position_embeddings", 2048)?;
+    let rotary = keys.rotary(ROPE, d_head, n_ctx)?;
+    let layers = keys.layers_or("num_hidden_layers", 24)?;
+    keys.all_windowed(layers, false)?;
     Ok(Spec {
         family: "phi",
         names: NAMES,
         d_model,
-        n_ctx: keys.size("max_position_embeddings", MAX_SIZE)?,
-        d_vocab: keys.size("vocab_size", MAX_SIZE)?,
+        n_ctx,
+        d_vocab: keys.size_or("vocab_size", 51_200)?,
+        n_types: 0,
         heads,
-        kv_heads: keys.size_or("num_key_value_heads", heads)?,
+        kv_heads: keys.maybe_size("num_key_value_heads", None)?.unwrap_or(heads),
         d_head,
-        d_mlp: keys.size("intermediate_size", MAX_SIZE)?,
+        d_mlp: keys.size_or("intermediate_size", 8192)?,
         act: keys.activation("hidden_act", "gelu_new")?,
         order: Order::SharedNorm,
         norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_eps", 1e-5)?, plus_one: false, bias: true },
-        layers: uniform(keys.size("num_hidden_layers", MAX_LAYERS)?, d_head),
+        layers: uniform(layers, d_head),
         rotary: Some(rotary),
         attention_softcap: None,
         logit_softcap: None,

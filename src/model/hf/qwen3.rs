@@ -3,7 +3,10 @@
 
 use super::super::config::Keys;
 use super::spec::{Bias, Names, Spec};
-use super::{llama, qwen2};
+use super::{
+    llama::{self, Defaults},
+    qwen2,
+};
 use crate::error::Result;
 
 const NAMES: Names = Names { qk_norms: Some(("self_attn.q_norm", "self_attn.k_norm")), ..llama::NAMES };
@@ -14,7 +17,7 @@ pub(super) fn read(keys: &Keys) -> Result<Spec> {
         family: "qwen3",
         names: NAMES,
         bias: Bias { qkv: bias, o: bias, ..Bias::NONE },
-        ..llama::like(keys, 10_000.0, "hidden_act", "silu")?
+        ..llama::like(keys, "hidden_act", Defaults { d_head: Some(128), ..qwen2::DEFAULTS })?
     };
     qwen2::windows(keys, &mut spec)?;
     Ok(spec)

@@ -14,6 +14,8 @@ pub struct Spec {
     pub d_model: usize,
     pub n_ctx: usize,
     pub d_vocab: usize,
+    /// Token types of an encoder.
+    pub n_types: usize,
     pub heads: usize,
     pub kv_heads: usize,
     pub d_head: usize,

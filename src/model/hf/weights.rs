@@ -8,7 +8,7 @@ use crate::device::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::model::lm::{Attention, Block, Embedding, Head, Linear, Lm, Mlp, Norm, Order, Projections};
 use crate::model::reader::Reader;
-use crate::model::site::Site;
+use crate::model::site::{ANY_LAYER, Site};
 use crate::ops::linear::Matrix;
 
 /// The model of `spec` with the weights of `reader`'s checkpoint, computing in `dtype`.
@@ -76,9 +76,7 @@ impl Parts<'_, '_> {
         let tokens = table(self, names.tokens, s.d_vocab)?;
         let positions = names.positions.map(|n| table(self, n, s.n_ctx)).transpose()?;
         let row = names.types.map(|n| {
-            let name = format!("{}.weight", self.of_model(n));
-            let rows = self.reader.shape(&name).and_then(|s| s.first().copied()).unwrap_or(1);
-            let mut values = self.reader.tensor(&name, &[rows.max(1), s.d_model])?;
+            let mut values = self.reader.tensor(&format!("{}.weight", self.of_model(n)), &[s.n_types, s.d_model])?;
             values.truncate(s.d_model);
             Ok(Tensor::row(self.dtype, values))
         });
@@ -212,7 +210,7 @@ fn paths(spec: &Spec) -> BTreeMap<String, Site> {
     let prefix = n.prefixes[0];
     let mut paths = BTreeMap::new();
     let mut add = |name: &str, site: Site| {
-        paths.insert(format!("{prefix}{}.{{}}.{name}", n.block), site);
+        paths.insert(format!("{prefix}{}.{ANY_LAYER}.{name}", n.block), site);
     };
     for name in [n.attention, n.o] {
         if n.attention_norm.is_none() {
@@ -237,7 +235,7 @@ fn paths(spec: &Spec) -> BTreeMap<String, Site> {
     if spec.order == Order::PostNorm {
         add(n.norm1, Site::ResidMid);
     }
-    paths.insert(format!("{prefix}{}.{{}}", n.block), Site::ResidPost);
+    paths.insert(format!("{prefix}{}.{ANY_LAYER}", n.block), Site::ResidPost);
     if spec.logit_softcap.is_none() {
         paths.insert(n.unembed.to_string(), Site::Logits);
     }
