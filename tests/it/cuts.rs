@@ -26,8 +26,8 @@ fn data(model: &Model) -> DataSet {
         return set;
     }
     let mut numbers = Numbers::new(4);
-    let mask = (0..n * t).map(|i| u32::from(i % t == 0 || numbers.bits() % 5 > 0)).collect();
-    let label = |i: usize| if i % 3 == 0 { (i % model.classes()) as u32 } else { SKIPPED };
+    let mask = (0..n * t).map(|i| u32::from(i.is_multiple_of(t) || !numbers.bits().is_multiple_of(5))).collect();
+    let label = |i: usize| if i.is_multiple_of(3) { (i % model.classes()) as u32 } else { SKIPPED };
     let labels = Labels { values: (0..n * t).map(label).collect(), per_position: true };
     DataSet { mask: Some(mask), labels: Some(labels), ..set }
 }

@@ -17,6 +17,10 @@ impl Dual {
     fn chain(self, v: f64, slope: f64) -> Self {
         Self { v, d: self.d.map(|d| slope * d) }
     }
+    /// The value `v` with `a` times these derivatives and `b` times those of `y`.
+    fn with(self, a: f64, y: Self, b: f64, v: f64) -> Self {
+        Self { v, d: std::array::from_fn(|r| a * self.d[r] + b * y.d[r]) }
+    }
     pub fn exp(self) -> Self {
         let e = self.v.exp();
         self.chain(e, e)
@@ -62,7 +66,7 @@ impl Sub for Dual {
 impl Mul for Dual {
     type Output = Self;
     fn mul(self, y: Self) -> Self {
-        Self { v: self.v * y.v, d: std::array::from_fn(|r| self.d[r] * y.v + self.v * y.d[r]) }
+        self.with(y.v, y, self.v, self.v * y.v)
     }
 }
 
@@ -77,6 +81,6 @@ impl Div for Dual {
     type Output = Self;
     fn div(self, y: Self) -> Self {
         let v = self.v / y.v;
-        Self { v, d: std::array::from_fn(|r| (self.d[r] - v * y.d[r]) / y.v) }
+        self.with(y.v.recip(), y, -v / y.v, v)
     }
 }

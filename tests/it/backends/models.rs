@@ -52,7 +52,7 @@ on_every_backend! {
         let dir = tempfile::tempdir().unwrap();
         for folder in folders(&[&DECODERS[..], &["masked-lm/bert"]].concat(), dir.path()) {
             let data = dir.path().join("data");
-            let label = |i: usize| if i % 3 == 0 { (i % 90) as i64 } else { -100 };
+            let label = |i: usize| if i.is_multiple_of(3) { (i % 90) as i64 } else { -100 };
             let mask = |i: usize| i64::from(i % 9 != 4);
             let mut tensors = Tensors::from([("tokens".to_string(), ints(&[5, 11], |i| (i * i % 91) as i64))]);
             if folder.display().to_string().contains("bert") {
