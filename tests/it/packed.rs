@@ -139,8 +139,11 @@ fn rows_of_a_ragged_batch_are_those_of_each_sequence_alone() {
     }
 }
 
-/// Which rows of each sequence of a length are read out, and how that is called.
-const READS: [(&str, fn(usize) -> Vec<usize>); 3] = [
+/// Which rows of a sequence of a length are read out.
+type Reads = fn(usize) -> Vec<usize>;
+
+/// The same with a name.
+const READS: [(&str, Reads); 3] = [
     ("the last one", |n| vec![n - 1]),
     ("none, one or several", |n| (0..n).filter(|i| n % 3 > 0 && (i % 5 == 2 || i + 1 == n)).collect()),
     ("all", |n| (0..n).collect()),
@@ -189,7 +192,8 @@ fn hidden_tokens_of_packed_sequences_are_hidden_from_their_own() {
     for (name, model) in models(DType::F64).into_iter().filter(|(_, m)| m.is_encoder()) {
         let lm = model.lm().unwrap();
         let prompts = prompts(lm.d_vocab, LONGEST.min(lm.n_ctx), 5);
-        let mask = |i: usize, n: usize| -> Vec<u32> { (0..n).map(|t| u32::from(t == 0 || (i + 3 * t) % 4 > 0)).collect() };
+        let mask =
+            |i: usize, n: usize| -> Vec<u32> { (0..n).map(|t| u32::from(t == 0 || !(i + 3 * t).is_multiple_of(4))).collect() };
         let masks: Vec<Vec<u32>> = prompts.iter().enumerate().map(|(i, p)| mask(i, p.len())).collect();
         let layers: Vec<usize> = (0..lm.blocks.len()).collect();
         let places = places(&model, &["z", "resid_post", "logits"], &layers);
