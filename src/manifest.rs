@@ -251,7 +251,7 @@ impl Manifest {
 }
 
 /// The most memory this process has held, in bytes (`VmHWM`); `None` where the system does not tell.
-fn peak_memory() -> Option<u64> {
+pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)

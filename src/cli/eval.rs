@@ -5,6 +5,7 @@ use serde_json::json;
 use super::common::{Common, DataFlags, print, print_json};
 use crate::device::DType;
 use crate::error::Result;
+use crate::manifest::peak_memory;
 use crate::model::Model;
 use crate::model::evaluate::evaluate;
 
@@ -40,6 +41,9 @@ pub fn run(args: Args) -> Result<()> {
     let set = args.data.load(&args.data.or_split(&args.model, "test"), &loaded)?;
     let (name, sha256, text) = (set.name.clone(), set.sha256.clone(), set.text.clone());
     let score = evaluate(&loaded.model, set, &args.common.runner(&device, &progress)?)?;
+    let weights = loaded.model.weight_bytes();
+    // What the pass holds, and the weights that are not left in their file.
+    let (plan, peak) = (progress.plan_bytes().saturating_add(weights.copied), peak_memory());
     if args.json {
         let mut data = json!({"name": name, "sha256": sha256});
         if let Some(text) = text {
@@ -54,8 +58,18 @@ pub fn run(args: Args) -> Result<()> {
             "perplexity": score.perplexity,
             "accuracy": score.accuracy,
             "labelled": score.labelled,
+            "plan_bytes": plan,
+            "peak_bytes": peak,
+            "weights": {"mapped_bytes": weights.mapped, "copied_bytes": weights.copied},
         }));
     }
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let why = match loaded.model {
+        Model::Lm(_) => "vectors",
+        Model::Transformer(_) => "this layout is rearranged",
+        Model::Mlp(_) => "this layout is read as a whole",
+    };
+    let (left, copied) = (megabytes(weights.mapped), megabytes(weights.copied));
     let rows = [
         ("model", loaded.name),
         ("data", name),
@@ -63,6 +77,9 @@ pub fn run(args: Args) -> Result<()> {
         ("loss", format!("{:.9} nats", score.loss)),
         ("perplexity", format!("{:.9}", score.perplexity)),
         ("accuracy", format!("{:.4} %", 100.0 * score.accuracy)),
+        ("weights", format!("{left} left in the file, {copied} copied ({why})")),
+        ("plan", megabytes(plan)),
+        ("peak", peak.map_or_else(|| "not told by this system".into(), megabytes)),
     ];
     print(&rows.map(|(key, value)| format!("{key:<12}{value}\n")).concat())
 }

@@ -103,6 +103,10 @@ impl AnyArena {
     pub fn read_rows(&self, v: &View) -> Vec<f64> {
         each!(&self.host, a => (0..v.rows).flat_map(|i| a.row(v, i)).map(|x| x.to_f64()).collect())
     }
+    /// Columns of some rows of `v`, row by row.
+    pub fn read_part(&self, v: &View, rows: Range<usize>, columns: &[usize]) -> Vec<f64> {
+        each!(&self.host, a => rows.flat_map(|i| columns.iter().map(move |&j| a.row(v, i)[j].to_f64())).collect())
+    }
     /// Of `v`, the rows of `samples` equal parts, of each part those of `rows`; back to back.
     pub fn rows(&self, v: &View, samples: usize, rows: &[usize]) -> Vec<u8> {
         let each_sample = v.rows / samples.max(1);

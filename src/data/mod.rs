@@ -2,6 +2,7 @@
 
 mod arena;
 pub mod blocks;
+pub mod buckets;
 pub mod checkpoint;
 mod load;
 pub mod packed;

@@ -1,5 +1,7 @@
 //! Batches of token sequences of any lengths, behind each other without padding.
 
+use std::ops::Range;
+
 use crate::device::IntBuffer;
 use crate::error::{Error, Result};
 use crate::model::lm::forward::Inputs;
@@ -12,6 +14,8 @@ pub struct Packed {
     first: Vec<u32>,
     end: Vec<u32>,
     seen: Option<Vec<u32>>,
+    /// The first row of each sequence, empty ones too.
+    starts: Vec<u32>,
     /// The rows that are read out, and their positions.
     queries: Vec<u32>,
     query_positions: Vec<u32>,
@@ -27,6 +31,7 @@ impl Packed {
     /// Appends a sequence.
     pub fn push(&mut self, tokens: &[u32]) {
         let (from, to) = (self.tokens.len() as u32, (self.tokens.len() + tokens.len()) as u32);
+        self.starts.push(from);
         self.tokens.extend_from_slice(tokens);
         self.positions.extend(0..to - from);
         self.first.extend((from..to).map(|_| from));
@@ -38,6 +43,11 @@ impl Packed {
     /// Rows so far.
     pub fn rows(&self) -> usize {
         self.tokens.len()
+    }
+    /// The rows of sequence `i`, counted as they were appended; none of one that was not.
+    pub fn range(&self, i: usize) -> Range<usize> {
+        let at = |i: usize| self.starts.get(i).map_or(self.rows(), |start| *start as usize);
+        at(i)..at(i + 1)
     }
     /// Hides the tokens where `mask` is 0 from the others; it has a number for each row.
     pub fn hide(&mut self, mask: &[u32]) {
@@ -52,24 +62,32 @@ impl Packed {
     /// Reads out these rows, which ascend.
     pub fn read(&mut self, rows: &[u32]) {
         self.queries = rows.to_vec();
-        self.query_positions = rows.iter().map(|&row| self.positions[row as usize]).collect();
+        // A row that there is not is refused when the batch is run.
+        self.query_positions = rows.iter().map(|&row| self.positions.get(row as usize).copied().unwrap_or(0)).collect();
     }
-    /// Fills up to `rows` rows with sequences of one token, and up to `queries` rows to read out with the
-    /// last ones of them, so that a batch fits a program of that many.
+    /// Fills up to `rows` rows with sequences of one token, and up to `queries` rows to read out, so that a
+    /// batch fits a program of that many. The rows that were read out before stay the first of them.
     pub fn fill_up(&mut self, rows: usize, queries: usize) {
-        let missing = queries.saturating_sub(self.queries.len());
+        let missing = queries.saturating_sub(self.queries.len()) as u32;
         while self.rows() < rows {
             self.push(&[0]);
         }
-        let last = self.rows() as u32;
-        let mut all = self.queries.clone();
-        all.extend((0..missing as u32).map(|i| (last + i).saturating_sub(missing as u32)));
-        all.sort_unstable();
-        self.read(&all);
+        let (all, last) = (self.rows() as u32, self.queries.last().copied().unwrap_or(0));
+        let fillers = (0..missing).map(|i| (all + i).saturating_sub(missing).max(last));
+        let queries: Vec<u32> = self.queries.iter().copied().chain(fillers).collect();
+        self.read(&queries);
     }
-    /// What goes into each buffer of `inputs`. Fails if one has another size, or a sequence is longer
-    /// than the batch may hold.
+    /// What goes into each buffer of `inputs`. Fails if one has another size, if the rows to read out do not
+    /// ascend, and if a sequence is longer than the batch may hold.
     pub(super) fn contents(&self, inputs: &Inputs) -> Result<Vec<(IntBuffer, &[u32])>> {
+        let wrong = |found: String, expected: String| Err(Error::shape("packing", found, expected));
+        if self.rows() != inputs.tokens.len {
+            return wrong(format!("{} rows", self.rows()), format!("{} rows", inputs.tokens.len));
+        }
+        let longest = self.positions.iter().max().map_or(0, |p| *p as usize + 1);
+        if longest > inputs.longest {
+            return wrong(format!("a sequence of {longest} tokens"), format!("at most {}", inputs.longest));
+        }
         let mut contents: Vec<(IntBuffer, &[u32])> = vec![
             (inputs.tokens, &self.tokens),
             (inputs.positions, &self.positions),
@@ -77,24 +95,28 @@ impl Packed {
             (inputs.packing.end, &self.end),
         ];
         match (inputs.packing.seen, &self.seen) {
-            (Some(buffer), Some(seen)) => contents.push((buffer, seen)),
+            (Some(buffer), Some(seen)) if seen.len() == buffer.len => contents.push((buffer, seen)),
+            (Some(buffer), Some(seen)) => {
+                return wrong(format!("a mask of {} rows", seen.len()), format!("{} rows", buffer.len));
+            }
             (None, None) => {}
-            _ => return Err(Error::shape("packing", "a mask on one side only", "a program with a mask for batches with one")),
+            _ => return wrong("a mask on one side only".into(), "a program with a mask for batches with one".into()),
         }
         if let Some(q) = inputs.queries {
+            let count = self.queries.len();
+            if count != q.rows.len {
+                return wrong(format!("{count} rows to read out"), format!("{} rows to read out", q.rows.len));
+            }
+            if !self.queries.is_sorted() || self.queries.last().is_some_and(|row| *row as usize >= self.rows()) {
+                return wrong("rows to read out".into(), format!("numbers below {} that ascend", self.rows()));
+            }
             contents.extend([(q.rows, &self.queries[..]), (q.positions, &self.query_positions)]);
         }
-        let longest = self.positions.iter().max().map_or(0, |p| *p as usize + 1);
-        match contents.iter().find(|(buffer, values)| buffer.len != values.len()) {
-            Some((buffer, values)) => {
-                Err(Error::shape("packing", format!("{} rows", values.len()), format!("{} rows", buffer.len)))
-            }
-            None if longest > inputs.longest => {
-                let expected = format!("at most {}", inputs.longest);
-                Err(Error::shape("packing", format!("a sequence of {longest} tokens"), expected))
-            }
-            None => Ok(contents),
-        }
+        Ok(contents)
+    }
+    /// The largest token id; `None` without rows.
+    pub(super) fn largest_token(&self) -> Option<u32> {
+        self.tokens.iter().max().copied()
     }
 }
 
@@ -110,8 +132,19 @@ mod tests {
         assert_eq!((p.first.as_slice(), p.end.as_slice()), (&[0, 0, 0, 3, 4, 4][..], &[3, 3, 3, 4, 6, 6][..]));
         p.read_last();
         assert_eq!((p.queries.as_slice(), p.query_positions.as_slice()), (&[2, 3, 5][..], &[2, 0, 1][..]));
+        assert_eq!([0, 1, 2, 3, 4].map(|i| p.range(i)), [0..3, 3..3, 3..4, 4..6, 6..6]);
         p.fill_up(8, 5);
         assert_eq!((p.rows(), p.queries.as_slice()), (8, &[2, 3, 5, 6, 7][..]));
         assert_eq!((&p.positions[6..], &p.first[6..], &p.end[6..]), (&[0, 0][..], &[6, 7][..], &[7, 8][..]));
+    }
+
+    #[test]
+    fn fillers_come_behind_the_rows_that_are_read_out() {
+        let mut p = Packed::new([&[5, 6][..], &[7, 8, 9]]);
+        p.read_last();
+        p.fill_up(5, 4);
+        assert_eq!((p.queries.as_slice(), p.query_positions.as_slice()), (&[1, 4, 4, 4][..], &[1, 2, 2, 2][..]));
+        p.fill_up(7, 4);
+        assert_eq!((p.rows(), p.queries.len()), (7, 4));
     }
 }

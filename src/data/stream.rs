@@ -8,14 +8,14 @@ use rayon::prelude::*;
 
 use crate::data::DataSet;
 use crate::data::arena::AnyArena;
-use crate::data::blocks::Blocks;
+use crate::data::blocks::{BLOCK_TOKENS, Blocks, PACKED_BLOCK_TOKENS};
 use crate::data::checkpoint::Checkpoints;
 use crate::data::tree::{Join, Tree};
 use crate::device::{DType, Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
 use crate::model::forward::Batch;
 use crate::model::lm::forward::Inputs;
-use crate::ops::{Launch, offload};
+use crate::ops::{Launch, offload, scratch};
 use crate::progress::Progress;
 
 /// How a pass runs; none of it changes the result.
@@ -134,8 +134,7 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
     if data.samples.count() == 0 {
         return Err(Error::flag("--data", "an empty data set", "at least one sample"));
     }
-    let blocks = Blocks::new(data.samples.count(), data.samples.positions());
-    let (full, ragged) = shapes(data, &blocks, build)?;
+    let (blocks, full, ragged) = shapes(data, build)?;
     let passes = (full.as_ref(), ragged.as_ref().map(P::as_ref));
     // Also of a pass that was done before the run was killed: the manifest tells of the whole run.
     [Some(passes.0), passes.1].into_iter().flatten().for_each(|pass| offload::note(runner.device, &pass.program));
@@ -189,28 +188,35 @@ fn sum_bytes(pass: &Pass) -> u64 {
 
 /// Refuses a pass over `data` that cannot fit into memory, without any work; see [`run`].
 pub fn check(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) -> Result<Pass>) -> Result<()> {
-    let blocks = Blocks::new(data.samples.count(), data.samples.positions());
-    let (full, ragged) = shapes(data, &blocks, build)?;
+    let (blocks, full, ragged) = shapes(data, build)?;
     wave(runner, name, (&full, ragged.as_ref()), &blocks).map(drop)
 }
 
-/// The plan of a full block, and that of the last one where it is shorter.
-fn shapes<P>(data: &DataSet, blocks: &Blocks, build: impl Fn(Batch) -> Result<P>) -> Result<(P, Option<P>)> {
+/// The blocks of a data set, the plan of a full one, and that of the last one where it is shorter.
+fn shapes<P: AsRef<Pass>>(data: &DataSet, build: impl Fn(Batch) -> Result<P>) -> Result<(Blocks, P, Option<P>)> {
     let build = |samples| build(Batch { samples, positions: data.samples.positions() });
+    let tokens = match build(1)?.as_ref().input {
+        Input::Packed(_) => PACKED_BLOCK_TOKENS,
+        Input::Tokens(_) | Input::Values(_) => BLOCK_TOKENS,
+    };
+    let blocks = Blocks::new(data.samples.count(), data.samples.positions(), tokens);
     let (first, last) = (blocks.range(0).len(), blocks.range(blocks.count().saturating_sub(1)).len());
-    Ok((build(first)?, if last == first { None } else { Some(build(last)?) }))
+    let (full, ragged) = (build(first)?, if last == first { None } else { Some(build(last)?) });
+    Ok((blocks, full, ragged))
 }
 
 /// The number of blocks in flight, and that of arenas in which they take turns. What they hold: an
-/// arena a lane and one for a ragged block, the sums of every block, and the subtrees that the
+/// arena a lane and one for a ragged block, what operations take beside it, the sums of every block, and the subtrees that the
 /// canonical tree keeps. Refuses what does not fit, and says what would.
 fn wave(runner: &Runner, name: &str, (pass, ragged): (&Pass, Option<&Pass>), blocks: &Blocks) -> Result<(usize, usize)> {
     let lanes = lanes(runner, name, pass, ragged)?;
     let levels = u64::from(usize::BITS - blocks.count().leading_zeros()) + 1;
     let arena = |pass: &Pass| pass.program.bytes().saturating_add(offload::staging_bytes(runner.device));
     let sums = sum_bytes(pass);
+    let scratch = |pass: &Pass| scratch::bytes(&pass.program);
+    let each_lane = arena(pass).saturating_add(scratch(pass).max(ragged.map_or(0, scratch)));
     let need = |wave: usize| {
-        let arenas = arena(pass).saturating_mul(lanes.min(wave) as u64).saturating_add(ragged.map_or(0, arena));
+        let arenas = each_lane.saturating_mul(lanes.min(wave) as u64).saturating_add(ragged.map_or(0, arena));
         arenas.saturating_add(sums.saturating_mul(wave as u64 + levels))
     };
     let wanted = runner.batch.map_or(8 * lanes, |b| b.div_ceil(blocks.per_block)).clamp(1, blocks.count());

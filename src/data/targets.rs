@@ -24,7 +24,10 @@ pub fn targets(data: &DataSet, model: &Model) -> Result<(Labels, usize)> {
             l.values.iter().flat_map(row).collect()
         }
         (None, Samples::Tokens { .. }) if model.is_encoder() => {
-            return Err(wrong("not in the file", "labels [N, T]: an encoder reads the whole sequence and predicts no next token"));
+            return Err(wrong(
+                "not in the file",
+                "labels [N, T]: an encoder reads the whole sequence and predicts no next token",
+            ));
         }
         (None, Samples::Tokens { ids, t, .. }) if reads_all => {
             let values: Vec<u32> = ids.chunks_exact(*t).flat_map(|row| row[1..].iter().copied().chain([SKIPPED])).collect();

@@ -77,13 +77,7 @@ pub fn capture(
 const PIECE: usize = 1024;
 
 /// The program of a batch of token sequences.
-fn sequences(
-    lm: &Lm,
-    data: &DataSet,
-    places: &[Place],
-    positions: Option<&[usize]>,
-    batch: Batch,
-) -> Result<(Pass, Vec<Tap>)> {
+fn sequences(lm: &Lm, data: &DataSet, places: &[Place], positions: Option<&[usize]>, batch: Batch) -> Result<(Pass, Vec<Tap>)> {
     let mut b = Builder::new(lm.dtype);
     let inputs = lm.inputs(&mut b, batch, data.mask.is_some());
     let found = lm_forward::forward(&mut b, lm, inputs, places)?;

@@ -1,7 +1,7 @@
 //! The weights of a multi-layer perceptron.
 
-use super::checkpoint::Checkpoint;
 use super::Numbers;
+use super::checkpoint::Checkpoint;
 use super::config::MlpConfig;
 use super::reader::{Reader, Source};
 use crate::device::{DType, Tensor};

@@ -21,6 +21,7 @@ pub mod sections;
 pub mod site;
 mod tokenizer;
 mod transformer;
+mod weight_bytes;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub(crate) use reader::in_range;
 pub use save::save;
 pub use tokenizer::Tokenizer;
 pub use transformer::{Affine, Block, Transformer};
+pub use weight_bytes::WeightBytes;
 
 use crate::demo;
 use crate::device::DType;

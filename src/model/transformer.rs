@@ -2,8 +2,8 @@
 //!
 //! Row-vector convention throughout: `y = x W + b`.
 
-use super::checkpoint::Checkpoint;
 use super::Numbers;
+use super::checkpoint::Checkpoint;
 use super::config::{ActFn, Norm, TransformerConfig};
 use super::reader::{Reader, Source};
 use crate::device::{DType, Tensor};

@@ -54,6 +54,12 @@ fn columns(rows: usize, m: usize, size: usize) -> impl Iterator<Item = Range<usi
     (0..count).map(move |i| i * m / count..(i + 1) * m / count)
 }
 
+/// Bytes of the largest panel of a weight `[k, m]`, as in [`each`].
+pub(super) fn bytes(k: usize, m: usize, size: usize, alone: bool) -> usize {
+    let rows = depths(k, m, size, alone).iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    rows * size * columns(rows, m, size).map(|c| c.len()).max().unwrap_or(0)
+}
+
 /// Calls `f` with the output columns of each panel, its part of the inner dimension, and the panel, which
 /// lies as `w` does: `[depth, columns]`, or `[columns, depth]` with `transpose`. The parts of the same
 /// columns follow each other, from 0 on.

@@ -85,9 +85,8 @@ fn add_sums<T: Real>(logits: &View, labels: &[u32], m: &Arena<T>, sums: &mut [T]
     let mut shifted = vec![T::ZERO; logits.cols];
     for (i, &label) in labels.iter().enumerate().filter(|(_, label)| **label != SKIPPED) {
         let (row, label) = (m.row(logits, i), label as usize);
-        let (top, picked) = (rows::max(row), row[label]);
-        rows::map(row, &mut shifted, |x| Real::exp(x - top));
-        entropy += T::of(rows::sum(&shifted).to_f64().ln()) + (top - picked);
+        let ((top, sum), picked) = (rows::exponentials(row, &mut shifted), row[label]);
+        entropy += T::of(sum.to_f64().ln()) + (top - picked);
         let first = row[..label].iter().all(|&x| x < picked) && row[label..].iter().all(|&x| x <= picked);
         correct += u32::from(first);
     }

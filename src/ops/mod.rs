@@ -38,6 +38,7 @@ pub mod packing;
 pub mod probes;
 pub mod rope;
 mod rows;
+pub mod scratch;
 pub mod sdpa;
 pub mod softcap;
 pub mod token_embed;

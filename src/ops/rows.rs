@@ -64,6 +64,25 @@ impl<T: Real> NullaryFnOnce for Softmax<'_, T> {
     }
 }
 
+/// `y = e^(x - max(x))`; `out` is the maximum and the sum of `y`.
+struct Exponentials<'a, T> {
+    x: &'a [T],
+    y: &'a mut [T],
+    out: &'a mut (T, T),
+}
+
+impl<T: Real> NullaryFnOnce for Exponentials<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        let top = max(self.x);
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            *y = elementary::exp(x - top);
+        }
+        *self.out = (top, sum(self.y));
+    }
+}
+
 /// Partial sums that a reduction runs side by side. The order of additions is a function of the
 /// row's length alone, so that results do not depend on where a row lies.
 const LANES: usize = 16;
@@ -150,6 +169,13 @@ pub(super) fn add<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
 /// `x = c tanh(x / c)` element by element.
 pub(super) fn softcap<T: Real>(x: &mut [T], c: f64) {
     wide(Softcap { x, c });
+}
+
+/// `y = e^(x - max(x))`, with the maximum and the sum of `y`.
+pub(super) fn exponentials<T: Real>(x: &[T], y: &mut [T]) -> (T, T) {
+    let mut out = (T::ZERO, T::ZERO);
+    wide(Exponentials { x, y, out: &mut out });
+    out
 }
 
 /// Replaces a row by its softmax, shifted by its largest element against overflow. A row of nothing

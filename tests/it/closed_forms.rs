@@ -9,7 +9,7 @@ use mechgraph::basis::plan::{self, Section};
 use mechgraph::basis::rotation::{Basis, Threshold};
 use mechgraph::basis::{EdgeKind, Graph, Method, Options, edges, host, jvp};
 use mechgraph::data::Samples;
-use mechgraph::data::blocks::Blocks;
+use mechgraph::data::blocks::{BLOCK_TOKENS, Blocks};
 use mechgraph::device::{Builder, DType, Tensor};
 use mechgraph::model::chain::Chain;
 use mechgraph::model::forward::{Batch, Value, emit_linear};
@@ -501,7 +501,7 @@ fn sources_are_unbiased_and_their_errors_shrink() {
 #[test]
 fn blocks_draw_signs_of_their_own() {
     let [_, mut case] = attention_cases();
-    case.data = data(&case.model, Blocks::new(1000, 6).per_block, 175);
+    case.data = data(&case.model, Blocks::new(1000, 6, BLOCK_TOKENS).per_block, 175);
     let Samples::Tokens { ids, n, t } = case.data.samples.clone() else { panic!("no tokens") };
     let c = random(case.width("ln2.0"), 3, 176);
     let mut o = options(&["ln1.0", "ln2.0"], &gradient(), Method::Jvp);

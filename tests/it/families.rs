@@ -20,7 +20,7 @@ const F32: Numbers = Numbers { dtype: DType::F32, bf16_weights: false };
 const BF16: Numbers = Numbers { dtype: DType::F32, bf16_weights: true };
 
 /// The fixtures: folder under the shared ones, and the `model_type` or layout they stand for.
-const FIXTURES: [(&str, &str); 18] = [
+pub const FIXTURES: [(&str, &str); 18] = [
     ("hf/gpt2", "gpt2"),
     ("hf/gpt_neo", "gpt_neo"),
     ("hf/gpt_neox", "gpt_neox, parallel"),
@@ -143,7 +143,7 @@ fn check_table(rows: &[String]) {
 }
 
 /// A copy of a model folder with its tensors stored as another dtype.
-fn restored(folder: &Path, dtype: Dtype, to: &Path) -> PathBuf {
+pub fn restored(folder: &Path, dtype: Dtype, to: &Path) -> PathBuf {
     let to = to.join(format!("{dtype:?}"));
     std::fs::create_dir_all(&to).unwrap();
     std::fs::copy(folder.join("config.json"), to.join("config.json")).unwrap();
@@ -156,6 +156,7 @@ fn restored(folder: &Path, dtype: Dtype, to: &Path) -> PathBuf {
                 // Of an f64, half drops bits before it rounds.
                 Dtype::BF16 => bf16::from_f32(*x as f32).to_le_bytes().to_vec(),
                 Dtype::F16 => f16::from_f32(*x as f32).to_le_bytes().to_vec(),
+                Dtype::F32 => (*x as f32).to_le_bytes().to_vec(),
                 _ => x.to_le_bytes().to_vec(),
             };
             (name.to_string(), shape, x.iter().flat_map(encode).collect())
@@ -236,6 +237,22 @@ fn a_trained_model_gives_its_librarys_numbers_over_text() {
     assert!(single <= 1e-5, "{single:e}");
     let exact = verdict_of_some(&folder, F64);
     assert!(exact <= 1e-5, "{exact:e}");
+}
+
+#[test]
+fn the_loss_over_a_whole_text_is_its_librarys() {
+    let Some(shared) = shared() else { return };
+    let folder = shared.join("fixtures/lm/glassllm-en");
+    let want = read(&Checkpoint::open(&folder.join("goldens.safetensors")).unwrap(), "mean_nll").1[0];
+    for numbers in [F64, F32] {
+        let loaded = Model::load(folder.to_str().unwrap(), numbers).unwrap();
+        let text = shared.join("fixtures/lm/alice.txt");
+        let data = data::load_or_cut(text.to_str().unwrap(), &loaded, data::Cut { window: None, bos: false }).unwrap();
+        with_runner(2, None, |runner| {
+            let got = mechgraph::model::evaluate::evaluate(&loaded.model, data, runner).unwrap().loss;
+            assert!((got / want - 1.0).abs() <= 1e-5, "{got}, not {want}, in {}", numbers.name());
+        });
+    }
 }
 
 /// Logits and neurons of the first windows.

@@ -23,7 +23,7 @@ use mechgraph::basis::quadrature::{Rule, points};
 use mechgraph::basis::rotation::{Basis, Threshold};
 use mechgraph::basis::{BasisKind, EdgeKind, Graph, Method, Options, edges, host, jvp, store};
 use mechgraph::data::Samples;
-use mechgraph::data::blocks::Blocks;
+use mechgraph::data::blocks::{BLOCK_TOKENS, Blocks};
 use mechgraph::device::{Builder, DType};
 use mechgraph::model::chain::Chain;
 use mechgraph::model::forward::Batch;
@@ -606,7 +606,7 @@ fn b28_illegal_runs_are_refused() {
 fn b36_blocks_tile_the_data() {
     for samples in [1, 3, 5, 7, 10, 21, 511, 512, 513, 5000] {
         for positions in [1, 3, 6, 128, 512, 1024] {
-            let blocks = Blocks::new(samples, positions);
+            let blocks = Blocks::new(samples, positions, BLOCK_TOKENS);
             let all: Vec<usize> = (0..blocks.count()).flat_map(|i| blocks.range(i)).collect();
             assert_eq!(all, (0..samples).collect::<Vec<_>>(), "{samples} samples of {positions}");
             assert!((0..blocks.count()).all(|i| !blocks.range(i).is_empty()));

@@ -128,11 +128,16 @@ pub struct Forward<'a> {
 
 /// Emits the forward pass as far as `places` need it, and says where they are.
 ///
-/// Fails on logits of a model without a head, and on shapes that do not fit, which is a bug of the model.
+/// Fails on logits of a model without a head, on places behind the layer whose rows are read out in part
+/// (`inputs.queries`; of the last layer the logits are not), and on shapes that do not fit, which is a bug of the model.
 pub fn forward(b: &mut Builder<Launch>, lm: &Lm, inputs: Inputs, places: &[Place]) -> Result<BTreeMap<Place, Tap>> {
     let mut f = Forward::new(lm, inputs, places);
     let logits = places.iter().any(|p| p.site == Site::Logits);
     let deepest = if logits { lm.blocks.len() } else { places.iter().map(|p| p.layer + 1).max().unwrap_or(0) };
+    if let Some(q) = inputs.queries.filter(|q| q.layer + 1 < deepest) {
+        let expected = format!("no site behind layer {}: the layers there need all rows", q.layer);
+        return Err(Error::shape("forward", format!("rows read out at layer {} and sites behind it", q.layer), expected));
+    }
     let mut x = f.embed(b)?;
     for layer in 0..deepest {
         let is_last = !logits && layer + 1 == deepest;
@@ -187,6 +192,7 @@ impl<'a> Forward<'a> {
         let rest = !is_last || wants(&[Site::MlpOut, Site::ResidPost]);
         let mlp = rest || wants(&[Site::MlpPre, Site::MlpMid, Site::MlpAct]);
         let independent = matches!(block.order, Order::Parallel | Order::SharedNorm);
+        // Those behind the first three need the scores.
         let attention_sites = [Site::Q, Site::K, Site::V, Site::Pattern, Site::Z, Site::AttnOut, Site::ResidMid];
         let attention = rest || wants(&attention_sites) || (mlp && !independent);
         if let Some(at) = self.wanted(layer, Site::ResidPre) {
@@ -206,7 +212,12 @@ impl<'a> Forward<'a> {
             Order::SharedNorm => f.narrowed(b, layer, normed),
             Order::PostNorm => Ok(stream),
         };
-        let attended = if attention { Some(self.attention(b, layer, normed)?) } else { None };
+        let sees = rest || wants(&attention_sites[3..]) || (mlp && !independent);
+        let attended = match (attention, sees) {
+            (true, true) => Some(self.attention(b, layer, normed)?),
+            (true, false) => self.projected(b, layer, normed).map(|_| None)?,
+            (false, _) => None,
+        };
         // The MLP of a parallel block reads the stream before attention is added to it.
         let mut hidden = None;
         if mlp && independent {
@@ -322,13 +333,15 @@ impl<'a> Forward<'a> {
         b.push(Launch::Gather(args));
         Ok(y)
     }
-    fn attention(&mut self, b: &mut Builder<Launch>, layer: usize, input: View) -> Result<AttentionTrace> {
+    /// Queries, keys and values in front of norms and rotation; the rows of the queries where those are
+    /// not all, as others would not be read.
+    fn projected(&mut self, b: &mut Builder<Launch>, layer: usize, input: View) -> Result<([Heads; 3], Option<Queries>)> {
         let a = &self.block(layer).attention;
         let queries = self.queries(layer);
         // Queries of rows that are not read out are made only where they are captured or come with the keys.
         let early = matches!(a.projections, Projections::Separate { .. }) && self.wanted(layer, Site::Q).is_none();
         let early = queries.filter(|_| early);
-        let (mut q, mut k, v) = match &a.projections {
+        let (q, k, v) = match &a.projections {
             Projections::Separate { q, k, v, .. } => {
                 let asking = match early {
                     Some(rows) => self.gathered(b, input, rows.rows)?,
@@ -349,6 +362,12 @@ impl<'a> Forward<'a> {
                 self.tap(at, view, Axes::Heads(count));
             }
         }
+        Ok(([q, k, v], early))
+    }
+    fn attention(&mut self, b: &mut Builder<Launch>, layer: usize, input: View) -> Result<AttentionTrace> {
+        let a = &self.block(layer).attention;
+        let queries = self.queries(layer);
+        let ([mut q, mut k, v], early) = self.projected(b, layer, input)?;
         let mut raw = None;
         if let Projections::Separate { norms: Some((q_norm, k_norm)), .. } = &a.projections {
             raw = Some((q.view, k.view));
@@ -408,8 +427,7 @@ impl<'a> Forward<'a> {
         inverse: bool,
     ) -> Result<()> {
         let Some((cos, sin)) = &self.rotation else { return Ok(()) };
-        let args =
-            rope::Args { x, y: x, heads, d_head: a.d_head, cos: cos.clone(), sin: sin.clone(), positions, inverse };
+        let args = rope::Args { x, y: x, heads, d_head: a.d_head, cos: cos.clone(), sin: sin.clone(), positions, inverse };
         args.check()?;
         b.push(Launch::Rope(args));
         Ok(())

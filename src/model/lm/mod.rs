@@ -55,6 +55,7 @@ pub struct Norm {
     pub b: Option<Tensor>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a model holds one a layer")]
 /// Where queries, keys and values come from.
 #[derive(Clone, Debug)]
 pub enum Projections {
@@ -67,12 +68,7 @@ pub enum Projections {
     },
     /// One map makes all three. Head h's queries begin at column `h * pitch` of its output, its keys
     /// at `k + h * pitch`, its values at `v + h * pitch`.
-    Fused {
-        linear: Linear,
-        k: usize,
-        v: usize,
-        pitch: usize,
-    },
+    Fused { linear: Linear, k: usize, v: usize, pitch: usize },
 }
 
 /// Multi-head attention: `softmax(mask(cap(scale q k'))) v` and the output projection.

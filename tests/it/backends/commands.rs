@@ -9,11 +9,11 @@ use super::{Backend, on_every_backend};
 use crate::command::{Tensors, ints, read, reals, run, write};
 use crate::naive::max_error;
 
-/// The bar of activations in f32 on any backend: max-abs error over max-abs value.
+/// The bar of activations and products in f32 on any backend: max-abs error over max-abs value.
 const BAR: f64 = 5e-6;
 
 /// Runs a command without a word on stderr.
-fn works(backend: Backend, command: &str, more: &[&str]) -> String {
+pub(super) fn works(backend: Backend, command: &str, more: &[&str]) -> String {
     let flags = flags(backend);
     let words = command.split(' ').chain(["--quiet", "--dtype", "f32"]).chain(flags.iter().map(String::as_str));
     let outcome = run(&words.chain(more.iter().copied()).collect::<Vec<_>>());
@@ -31,7 +31,7 @@ fn numbers(path: &Path) -> Vec<(String, Vec<f64>)> {
 }
 
 /// Runs a command that writes tensors to `--out`, here and on the CPU, and compares the files.
-fn same_tensors(backend: Backend, command: &str, folder: &Path, count: usize) {
+pub(super) fn same_tensors(backend: Backend, command: &str, folder: &Path, count: usize) {
     let file = |name: &str, backend: Backend| {
         let out = folder.join(name);
         works(backend, command, &["--threads", "2", "--out", out.to_str().unwrap()]);

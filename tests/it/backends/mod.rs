@@ -8,6 +8,7 @@ mod driver;
 mod gram;
 mod lib;
 mod linear;
+mod models;
 mod offload;
 mod seam;
 
