@@ -492,7 +492,8 @@ mod tests {
         }
         let Model::Mlp(m) = load(&shared.join("fixtures/mlp-mnist")).unwrap().model else { panic!("mnist is no mlp") };
         assert_eq!(m.layers.iter().map(|(w, _)| (w.rows, w.cols)).collect::<Vec<_>>(), [(784, 100), (100, 100), (100, 10)]);
-        let Model::Lm(lm) = load(&shared.join("fixtures/hf/gpt2")).unwrap().model else { panic!("gpt2 is no language model") };
-        assert_eq!((lm.family, lm.blocks.len(), lm.d_model, lm.d_vocab), ("gpt2", 3, 64, 97));
+        let loaded = load(&shared.join("fixtures/hf/gpt2")).unwrap();
+        let Model::Lm(lm) = loaded.model else { panic!("gpt2 is of no family") };
+        assert_eq!((lm.family, lm.blocks.len(), lm.d_vocab, loaded.name.as_str()), ("gpt2", 3, 97, "gpt2"));
     }
 }
