@@ -21,11 +21,19 @@ enum Storage {
 
 /// A cheap, typed handle to an immutable row-major matrix `[rows, cols]`. A vector is a matrix of one
 /// row.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tensor {
     pub rows: usize,
     pub cols: usize,
     storage: Storage,
+}
+
+impl std::fmt::Debug for Tensor {
+    /// Shape and dtype: the elements would fill the terminal.
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let kind = if self.is_mapped() { "mapped " } else { "" };
+        write!(f, "Tensor [{}, {}] {kind}{}", self.rows, self.cols, self.stored().name())
+    }
 }
 
 impl Tensor {

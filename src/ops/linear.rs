@@ -138,7 +138,14 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
         matmul(mat_mut(data, &y), accum, m.mat(&x), w, T::ONE, Par::Seq);
     };
     match a.w.try_mat() {
-        Some(whole) => times(a.x, whole, a.y, &mut y, a.accumulate),
+        Some(whole) => {
+            let (k, m) = if a.transpose { (a.w.cols, a.w.rows) } else { (a.w.rows, a.w.cols) };
+            for columns in linear_panels::packed(k, m, size_of::<T>()) {
+                let (first, count) = (columns.start, columns.len());
+                let w = if a.transpose { whole.subrows(first, count) } else { whole.subcols(first, count) };
+                times(a.x, w, a.y.columns(first, count), &mut y, a.accumulate);
+            }
+        }
         None => linear_panels::each(&a.w, a.transpose, a.x.rows == 1, |columns, depth, panel| {
             let x = a.x.columns(depth.start, depth.len());
             times(x, panel, a.y.columns(columns.start, columns.len()), &mut y, a.accumulate || depth.start > 0);

@@ -26,6 +26,9 @@ const COLUMNS: usize = 32;
 /// Bytes of a row of a panel where the inner dimension is cut.
 const ROW: usize = 1 << 10;
 
+/// Bytes of the copy that a product makes of a weight.
+const PACKED: usize = 4 << 20;
+
 /// Rows of W that faer sums over at a time.
 const DEPTH: usize = 512;
 
@@ -54,10 +57,23 @@ fn columns(rows: usize, m: usize, size: usize) -> impl Iterator<Item = Range<usi
     (0..count).map(move |i| i * m / count..(i + 1) * m / count)
 }
 
-/// Bytes of the largest panel of a weight `[k, m]`, as in [`each`].
+/// Bytes of the largest panel of a weight `[k, m]`, as in [`each`], and of its copy in a product.
 pub(super) fn bytes(k: usize, m: usize, size: usize, alone: bool) -> usize {
     let rows = depths(k, m, size, alone).iter().map(ExactSizeIterator::len).max().unwrap_or(0);
-    rows * size * columns(rows, m, size).map(|c| c.len()).max().unwrap_or(0)
+    (rows + rows.min(DEPTH)) * size * columns(rows, m, size).map(|c| c.len()).max().unwrap_or(0)
+}
+
+/// The columns of a weight `[k, m]`, stored as the program computes, that one product takes: faer copies
+/// [`DEPTH`] rows of all of them, which of a vocabulary would be the largest thing in memory.
+pub(super) fn packed(k: usize, m: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = (PACKED / (k.clamp(1, DEPTH) * size)).max(COLUMNS);
+    let count = m.div_ceil(most);
+    (0..count).map(move |i| i * m / count..(i + 1) * m / count)
+}
+
+/// Bytes of that copy.
+pub(super) fn packed_bytes(k: usize, m: usize, size: usize) -> usize {
+    k.min(DEPTH) * size * packed(k, m, size).map(|c| c.len()).max().unwrap_or(0)
 }
 
 /// Calls `f` with the output columns of each panel, its part of the inner dimension, and the panel, which

@@ -3,7 +3,7 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// Directions at a time.
-pub const PROBES: usize = 4;
+pub const PROBES: usize = 3;
 
 /// A value and its derivatives.
 #[derive(Clone, Copy, Debug, Default)]

@@ -18,9 +18,22 @@ use crate::naive::{self, Numbers, configs, max_error, random, shared};
 /// The longest sequence.
 const LONGEST: usize = 40;
 
-/// Relative to the largest value: products round by the number of rows they are made with.
-fn bar(dtype: DType) -> f64 {
-    if dtype == DType::F64 { 1e-13 } else { 2e-6 }
+/// Relative to the largest value: products round by the number of rows they are made with. Scores of
+/// models without norms are large, and with them what rounding does to a softmax.
+fn bar(name: &str, dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 1e-13,
+        DType::F32 if name.contains("nonorm") => 1e-4,
+        DType::F32 => 2e-6,
+    }
+}
+
+/// Whether products give the same bits for any number of rows above one.
+fn has_avx2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 fn device() -> Device {
@@ -102,13 +115,22 @@ fn rows_of_a_ragged_batch_are_those_of_each_sequence_alone() {
             let own = alone(&lm, &prompts, None, &places);
             let mut batch = Packed::new(prompts.iter().map(Vec::as_slice));
             let tight = ready(&lm, batch.rows(), false, None, &places).run(&batch);
+            let ragged = batch.clone();
             batch.fill_up(batch.rows() + 13, 0);
             let mut filled = ready(&lm, batch.rows(), false, None, &places);
             let loose = filled.run(&batch);
             for place in &places {
-                let (width, bar) = (filled.width(place), bar(dtype));
+                let (width, bar) = (filled.width(place), bar(&name, dtype));
                 let want: Vec<f64> = own.iter().flat_map(|values| values[place].clone()).collect();
                 let error = max_error(&tight[place], &want);
+                if has_avx2() {
+                    // A single row is summed in another way.
+                    for (i, prompt) in prompts.iter().enumerate().filter(|(_, p)| p.len() > 1) {
+                        let (rows, own) = (ragged.range(i), &own[i][place]);
+                        let got = &tight[place][rows.start * width..rows.end * width];
+                        assert!(got == own, "{name}, {}, {}: {} tokens", place.name(), dtype.name(), prompt.len());
+                    }
+                }
                 assert!(error <= bar, "{name}, {}, {}: {error:e}", place.name(), dtype.name());
                 let error = max_error(&loose[place][..want.len()], &want);
                 assert!(error <= bar && loose[place].len() == want.len() + 13 * width, "{name}, {}: {error:e}", place.name());
@@ -154,7 +176,7 @@ fn rows_that_are_read_out_are_the_same_at_any_layer() {
                         let count = if in_front { batch.rows() } else { rows.len() + 5 };
                         assert_eq!(got[place].len(), count * width, "{name}, {what}, {}", place.name());
                         let error = max_error(&got[place][..want.len()], &want);
-                        assert!(error <= bar(dtype), "{name}, {what}, {}, {}: {error:e}", place.name(), dtype.name());
+                        assert!(error <= bar(&name, dtype), "{name}, {what}, {}, {}: {error:e}", place.name(), dtype.name());
                     }
                 }
             }
@@ -181,7 +203,7 @@ fn hidden_tokens_of_packed_sequences_are_hidden_from_their_own() {
             let of = |each: &[BTreeMap<Place, Vec<f64>>]| each.iter().flat_map(|v| v[place].clone()).collect::<Vec<_>>();
             let want = of(&own);
             let error = max_error(&got[place][..want.len()], &want);
-            assert!(error <= bar(DType::F64), "{name}, {}: {error:e}", place.name());
+            assert!(error <= bar(&name, DType::F64), "{name}, {}: {error:e}", place.name());
             assert!(max_error(&of(&open), &want) > 1e-3, "{name}, {}: nothing was hidden", place.name());
         }
     }
@@ -241,7 +263,7 @@ fn neurons_of_many_prompts_come_from_few_programs() {
         let last = |v: &BTreeMap<Place, Vec<f64>>| columns.map(|c| v[&place][v[&place].len() - width + c]);
         let want: Vec<f64> = own.iter().flat_map(last).collect();
         let error = max_error(&found.concat(), &want);
-        assert!(error <= bar(DType::F32), "{name}: {error:e}");
+        assert!(error <= bar(&name, DType::F32), "{name}: {error:e}");
     }
 }
 
