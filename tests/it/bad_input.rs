@@ -387,8 +387,8 @@ fn hostile_configs() {
         (b"\xff\xfe\0\x01", "no valid JSON ("),
         (&text.as_bytes()[..text.len() / 2], "no valid JSON (EOF"),
         (huge.as_bytes(), "no valid JSON (number out of range"),
-        (br#"{"model_type": "gpt2"}"#, "a Hugging Face model of \"model_type\": \"gpt2\"; expected \"architecture\""),
-        (b"{}", "no key architecture; expected"),
+        (br#"{"model_type": "t5"}"#, "key model_type is \"t5\"; expected one of gpt2, gpt_neo,"),
+        (b"{}", "neither a key model_type nor a key architecture; expected"),
     ] {
         std::fs::write(case.config(), bytes).unwrap();
         says(&case.loading_fails(), &["config.json: ", found]);
