@@ -19,7 +19,7 @@ cargo build --release --locked --quiet
 ours=target/release/mechgraph
 cp $shared/fixtures/lm/alice.txt "$work/alice.txt"
 cat "$work"/moby-dick/data/chapter_{1,2,3,4,5,6,7,8}.txt > "$work/moby.txt"
-cat "$work"/sotu/data/18{6,7}*.txt | head -c 150000 | iconv -c -t utf-8 > "$work/sotu.txt"
+cat "$work"/sotu/data/186[0-5]*.txt > "$work/sotu.txt"
 
 field() { "$python" -c 'import json,sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 seconds() { local t0; t0=$(date +%s.%N); "$@" > /dev/null; echo "$(date +%s.%N) $t0" | awk '{printf "%.2f", $1 - $2}'; }
@@ -32,11 +32,11 @@ for text in alice moby sotu; do
     a=$(eval_on "$work/$text.txt" 48 | field perplexity); b=$(peer "$work/$text.txt" 48 1 | field perplexity)
     echo "$text $a $b" | awk '{printf "%-8s %.6f %.6f %+.1e\n", $1, $2, $3, $2 / $3 - 1}'
 done
-echo "== 64 windows of 128 tokens, f32: seconds, in turns. mechgraph reads and checks the files, too; PyTorch has the model loaded"
+echo "== 64 windows of 128 tokens, f32, models loaded: seconds, in turns"
 for _ in $(seq "$turns"); do
-    echo "mechgraph eval $(seconds eval_on "$work/alice.txt" 64)  PyTorch, forward and loss $(peer "$work/alice.txt" 64 1 | "$python" -c 'import json,sys; d=json.load(sys.stdin); print("%.2f, forward alone %.2f" % (min(d["seconds"]), min(d["forward_seconds"])))')"
+    echo "mechgraph, forward and loss $(eval_on "$work/alice.txt" 64 | field seconds | cut -c1-5)  PyTorch, forward and loss $(peer "$work/alice.txt" 64 1 | "$python" -c 'import json,sys; d=json.load(sys.stdin); print("%.2f, forward alone %.2f" % (min(d["seconds"]), min(d["forward_seconds"])))')"
 done
-echo "== capture of all mlp_act (46,080 neurons) of the same windows: seconds, and over eval's"
+echo "== capture of all mlp_act (46,080 neurons) of the same windows: seconds of whole runs, and over eval's"
 for _ in $(seq "$turns"); do
     rm -f "$work/neurons.safetensors"
     a=$(seconds $ours capture "$work/smol" --data "$work/alice.txt" --window 128 --samples 64 --backend cpu --quiet --sites mlp_act --out "$work/neurons.safetensors")

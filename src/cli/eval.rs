@@ -1,5 +1,7 @@
 //! `mechgraph eval`: measures how well a model predicts.
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use super::common::{Common, DataFlags, print, print_json};
@@ -40,7 +42,10 @@ pub fn run(args: Args) -> Result<()> {
     let loaded = Model::load(&args.model, args.common.numbers(&device, DType::F32)?)?;
     let set = args.data.load(&args.data.or_split(&args.model, "test"), &loaded)?;
     let (name, sha256, text) = (set.name.clone(), set.sha256.clone(), set.text.clone());
+    let rows = set.samples.count() * set.samples.positions();
+    let start = Instant::now();
     let score = evaluate(&loaded.model, set, &args.common.runner(&device, &progress)?)?;
+    let seconds = start.elapsed().as_secs_f64();
     let weights = loaded.model.weight_bytes();
     // What the pass holds, and the weights that are not left in their file.
     let (plan, peak) = (progress.plan_bytes().saturating_add(weights.copied), peak_memory());
@@ -58,6 +63,7 @@ pub fn run(args: Args) -> Result<()> {
             "perplexity": score.perplexity,
             "accuracy": score.accuracy,
             "labelled": score.labelled,
+            "seconds": seconds,
             "plan_bytes": plan,
             "peak_bytes": peak,
             "weights": {"mapped_bytes": weights.mapped, "copied_bytes": weights.copied},
@@ -70,7 +76,7 @@ pub fn run(args: Args) -> Result<()> {
         Model::Mlp(_) => "this layout is read as a whole",
     };
     let (left, copied) = (megabytes(weights.mapped), megabytes(weights.copied));
-    let rows = [
+    let lines = [
         ("model", loaded.name),
         ("data", name),
         ("labelled", score.labelled.to_string()),
@@ -78,8 +84,9 @@ pub fn run(args: Args) -> Result<()> {
         ("perplexity", format!("{:.9}", score.perplexity)),
         ("accuracy", format!("{:.4} %", 100.0 * score.accuracy)),
         ("weights", format!("{left} left in the file, {copied} copied ({why})")),
+        ("time", format!("{seconds:.3} s, {:.0} positions a second", rows as f64 / seconds)),
         ("plan", megabytes(plan)),
         ("peak", peak.map_or_else(|| "not told by this system".into(), megabytes)),
     ];
-    print(&rows.map(|(key, value)| format!("{key:<12}{value}\n")).concat())
+    print(&lines.map(|(key, value)| format!("{key:<12}{value}\n")).concat())
 }
