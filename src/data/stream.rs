@@ -194,20 +194,24 @@ pub fn check(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) 
 
 /// The blocks of a data set, the plan of a full one, and that of the last one where it is shorter.
 fn shapes<P: AsRef<Pass>>(data: &DataSet, build: impl Fn(Batch) -> Result<P>) -> Result<(Blocks, P, Option<P>)> {
-    let build = |samples| build(Batch { samples, positions: data.samples.positions() });
-    let tokens = match build(1)?.as_ref().input {
-        Input::Packed(_) => PACKED_BLOCK_TOKENS,
-        Input::Tokens(_) | Input::Values(_) => BLOCK_TOKENS,
-    };
-    let blocks = Blocks::new(data.samples.count(), data.samples.positions(), tokens);
+    let positions = data.samples.positions();
+    let build = |samples| build(Batch { samples, positions });
+    let blocks_of = |tokens| Blocks::new(data.samples.count(), positions, tokens);
+    let mut blocks = blocks_of(BLOCK_TOKENS);
+    let mut full = build(blocks.range(0).len())?;
+    // What a plan reads tells its kind. The plans that are costly to make are of the other one.
+    if matches!(full.as_ref().input, Input::Packed(_)) {
+        blocks = blocks_of(PACKED_BLOCK_TOKENS);
+        full = build(blocks.range(0).len())?;
+    }
     let (first, last) = (blocks.range(0).len(), blocks.range(blocks.count().saturating_sub(1)).len());
-    let (full, ragged) = (build(first)?, if last == first { None } else { Some(build(last)?) });
+    let ragged = if last == first { None } else { Some(build(last)?) };
     Ok((blocks, full, ragged))
 }
 
 /// The number of blocks in flight, and that of arenas in which they take turns. What they hold: an
-/// arena a lane and one for a ragged block, what operations take beside it, the sums of every block, and the subtrees that the
-/// canonical tree keeps. Refuses what does not fit, and says what would.
+/// arena a lane and one for a ragged block, what operations take beside it, the sums of every block, and
+/// the subtrees that the canonical tree keeps. Refuses what does not fit, and says what would.
 fn wave(runner: &Runner, name: &str, (pass, ragged): (&Pass, Option<&Pass>), blocks: &Blocks) -> Result<(usize, usize)> {
     let lanes = lanes(runner, name, pass, ragged)?;
     let levels = u64::from(usize::BITS - blocks.count().leading_zeros()) + 1;

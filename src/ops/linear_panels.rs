@@ -49,11 +49,15 @@ fn depths(k: usize, m: usize, size: usize, alone: bool) -> Vec<Range<usize>> {
     (0..count).map(|i| i * step..if i + 1 == count { k } else { (i + 1) * step }).collect()
 }
 
-/// How m columns are cut into panels of `rows` rows: as few as there can be, their widths no more than
-/// one column apart.
+/// How m columns are cut into panels of `rows` rows.
 fn columns(rows: usize, m: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = (BYTES / (rows * size).max(1)).max(COLUMNS);
-    let count = m.div_ceil(most);
+    parts(m, BYTES / (rows * size).max(1))
+}
+
+/// m columns in parts of at most `most`, or of [`COLUMNS`] if that is more: as few as there can be, their
+/// widths no more than one column apart.
+fn parts(m: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = m.div_ceil(most.max(COLUMNS));
     (0..count).map(move |i| i * m / count..(i + 1) * m / count)
 }
 
@@ -66,9 +70,7 @@ pub(super) fn bytes(k: usize, m: usize, size: usize, alone: bool) -> usize {
 /// The columns of a weight `[k, m]`, stored as the program computes, that one product takes: faer copies
 /// [`DEPTH`] rows of all of them, which of a vocabulary would be the largest thing in memory.
 pub(super) fn packed(k: usize, m: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = (PACKED / (k.clamp(1, DEPTH) * size)).max(COLUMNS);
-    let count = m.div_ceil(most);
-    (0..count).map(move |i| i * m / count..(i + 1) * m / count)
+    parts(m, PACKED / (k.clamp(1, DEPTH) * size))
 }
 
 /// Bytes of that copy.

@@ -85,6 +85,10 @@ impl Heads {
     pub fn dense(view: View, width: usize) -> Self {
         Self { view, pitch: width }
     }
+    /// Heads that begin at column `from` of rows that hold other things too.
+    pub fn within(rows: View, from: usize, pitch: usize) -> Self {
+        Self { view: rows.columns(from, rows.cols - from), pitch }
+    }
     /// The columns of head `h`, `[rows, width]`.
     pub fn head(&self, h: usize, width: usize) -> View {
         self.view.columns(h * self.pitch, width)

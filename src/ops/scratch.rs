@@ -16,9 +16,10 @@ fn of_launch(l: &Launch, dtype: DType) -> u64 {
         Launch::Repeat { launches, .. } => return launches.iter().map(|l| of_launch(l, dtype)).max().unwrap_or(0),
         Launch::Linear(a) => weights(a, dtype),
         Launch::Loss(a) => a.logits.cols * size,
-        Launch::Sdpa(a) => sdpa::TILE * a.packing.rows() * size,
-        Launch::SdpaTangent(a) => tiles(&a.shape) * a.packing.rows() * size,
-        Launch::SdpaCotangent(a) => tiles(&a.shape) * a.packing.rows() * size,
+        Launch::Sdpa(a) => sdpa::TILE * a.primal.packing.rows() * size,
+        Launch::SdpaTangent(sdpa::Tangent { primal, .. }) | Launch::SdpaCotangent(sdpa::Cotangent { primal, .. }) => {
+            tiles(&primal.shape) * primal.packing.rows() * size
+        }
         _ => 0,
     };
     bytes as u64

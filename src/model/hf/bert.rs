@@ -4,10 +4,10 @@
 use serde_json::json;
 
 use super::super::config::Keys;
-use super::spec::{Bias, Masked, Names, NormSpec, Qkv, Spec, head_width, uniform};
+use super::spec::{Masked, Names, Qkv, Sizes, Spec, head_width};
 use crate::error::Result;
 use crate::model::lm::Order;
-use crate::ops::norm::Kind;
+use crate::ops::activation::Activation;
 
 const NAMES: Names = Names {
     prefixes: &["bert.", ""],
@@ -51,46 +51,24 @@ pub(super) fn read(keys: &Keys) -> Result<Spec> {
     keys.refuse("pruned_heads", "a model with all its heads")?;
     let d_model = keys.size_or("hidden_size", 768)?;
     let heads = keys.layers_or("num_attention_heads", 12)?;
-    let d_head = head_width(keys, d_model, heads)?;
-    let layers = keys.layers_or("num_hidden_layers", 12)?;
-    Ok(Spec {
-        family: "bert",
-        names: NAMES,
-        d_mlp: keys.size_or("intermediate_size", 3072)?,
-        act: keys.activation("hidden_act", "gelu")?,
+    let sizes = Sizes {
+        d_model,
         n_ctx: keys.size_or("max_position_embeddings", 512)?,
         d_vocab: keys.size_or("vocab_size", 30_522)?,
-        norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_eps", 1e-12)?, plus_one: false, bias: true },
+        heads,
+        d_head: head_width(keys, d_model, heads)?,
+        d_mlp: keys.size_or("intermediate_size", 3072)?,
+        layers: keys.layers_or("num_hidden_layers", 12)?,
+    };
+    let (act, eps) = (keys.activation("hidden_act", "gelu")?, keys.number_or("layer_norm_eps", 1e-12)?);
+    Ok(Spec {
         n_types: keys.size_or("type_vocab_size", 2)?,
         is_tied: keys.bool_or("tie_word_embeddings", true)?,
-        ..encoder(d_model, heads, d_head, layers)
+        ..encoder("bert", NAMES, act, eps, sizes)
     })
 }
 
-/// What the encoders share; the rest is the caller's.
-pub(super) fn encoder(d_model: usize, heads: usize, d_head: usize, layers: usize) -> Spec {
-    Spec {
-        family: "bert",
-        names: NAMES,
-        d_model,
-        n_ctx: 0,
-        d_vocab: 0,
-        n_types: 0,
-        heads,
-        kv_heads: heads,
-        d_head,
-        d_mlp: 0,
-        act: crate::ops::activation::Activation::Gelu,
-        order: Order::PostNorm,
-        norm: NormSpec { kind: Kind::Layer, eps: 1e-12, plus_one: false, bias: true },
-        layers: uniform(layers, d_head),
-        rotary: None,
-        attention_softcap: None,
-        logit_softcap: None,
-        embedding_scale: None,
-        is_tied: true,
-        is_conv1d: false,
-        bias: Bias { qkv: true, o: true, mlp: true, unembed: false },
-        is_causal: false,
-    }
+/// An encoder: norms behind each half block, and every position sees the whole sequence.
+pub(super) fn encoder(family: &'static str, names: Names, act: Activation, eps: f64, sizes: Sizes) -> Spec {
+    Spec { order: Order::PostNorm, is_causal: false, ..Spec::plain(family, names, act, eps, sizes) }
 }

@@ -3,7 +3,7 @@
 
 use super::super::config::Keys;
 use super::bert;
-use super::spec::{Masked, Names, Qkv, Spec, head_width};
+use super::spec::{Masked, Names, Qkv, Sizes, Spec, head_width};
 use crate::error::Result;
 
 const NAMES: Names = Names {
@@ -39,15 +39,16 @@ pub(super) fn read(keys: &Keys) -> Result<Spec> {
     keys.refuse("pruned_heads", "a model with all its heads")?;
     let d_model = keys.size_or("dim", 768)?;
     let heads = keys.layers_or("n_heads", 12)?;
-    let layers = keys.layers_or("n_layers", 6)?;
-    Ok(Spec {
-        family: "distilbert",
-        names: NAMES,
-        d_mlp: keys.size_or("hidden_dim", 3072)?,
-        act: keys.activation("activation", "gelu")?,
+    let sizes = Sizes {
+        d_model,
         n_ctx: keys.size_or("max_position_embeddings", 512)?,
         d_vocab: keys.size_or("vocab_size", 30_522)?,
-        is_tied: keys.bool_or("tie_word_embeddings", true)?,
-        ..bert::encoder(d_model, heads, head_width(keys, d_model, heads)?, layers)
-    })
+        heads,
+        d_head: head_width(keys, d_model, heads)?,
+        d_mlp: keys.size_or("hidden_dim", 3072)?,
+        layers: keys.layers_or("n_layers", 6)?,
+    };
+    let act = keys.activation("activation", "gelu")?;
+    let is_tied = keys.bool_or("tie_word_embeddings", true)?;
+    Ok(Spec { is_tied, ..bert::encoder("distilbert", NAMES, act, 1e-12, sizes) })
 }

@@ -1,10 +1,8 @@
 //! GPT-2 (Radford et al. 2019; `GPT2LMHeadModel`): learned positions, matrices stored as `[d_in, d_out]`.
 
 use super::super::config::Keys;
-use super::spec::{Bias, Layer, Names, NormSpec, Qkv, Spec, head_width};
+use super::spec::{Names, Qkv, Sizes, Spec, head_width};
 use crate::error::Result;
-use crate::model::lm::Order;
-use crate::ops::norm::Kind;
 
 pub(super) const NAMES: Names = Names {
     prefixes: &["transformer.", ""],
@@ -42,36 +40,25 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
     let d_model = keys.size_or("n_embd", 768)?;
     let heads = keys.layers_or("n_head", 12)?;
-    let d_head = head_width(keys, d_model, heads)?;
-    let layers = keys.layers_or("n_layer", 12)?;
-    let scaled = keys.bool_or("scale_attn_weights", true)?;
-    let by_layer = keys.bool_or("scale_attn_by_inverse_layer_idx", false)?;
-    let layer = |l: usize| Layer {
-        scale: if scaled { 1.0 / (d_head as f64).sqrt() } else { 1.0 } / if by_layer { l as f64 + 1.0 } else { 1.0 },
-        window: None,
-    };
-    Ok(Spec {
-        family: "gpt2",
-        names: NAMES,
+    let sizes = Sizes {
         d_model,
         n_ctx: keys.size_or("n_positions", 1024)?,
         d_vocab: keys.size_or("vocab_size", 50_257)?,
-        n_types: 0,
         heads,
-        kv_heads: heads,
-        d_head,
+        d_head: head_width(keys, d_model, heads)?,
         d_mlp: keys.maybe_size("n_inner", None)?.unwrap_or(4 * d_model),
-        act: keys.activation("activation_function", "gelu_new")?,
-        order: Order::Sequential,
-        norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_epsilon", 1e-5)?, plus_one: false, bias: true },
-        layers: (0..layers).map(layer).collect(),
-        rotary: None,
-        attention_softcap: None,
-        logit_softcap: None,
-        embedding_scale: None,
+        layers: keys.layers_or("n_layer", 12)?,
+    };
+    let scaled = keys.bool_or("scale_attn_weights", true)?;
+    let by_layer = keys.bool_or("scale_attn_by_inverse_layer_idx", false)?;
+    let (act, eps) = (keys.activation("activation_function", "gelu_new")?, keys.number_or("layer_norm_epsilon", 1e-5)?);
+    let mut spec = Spec {
         is_tied: keys.bool_or("tie_word_embeddings", true)?,
         is_conv1d: true,
-        bias: Bias { qkv: true, o: true, mlp: true, unembed: false },
-        is_causal: true,
-    })
+        ..Spec::plain("gpt2", NAMES, act, eps, sizes)
+    };
+    for (l, layer) in spec.layers.iter_mut().enumerate() {
+        layer.scale = if scaled { layer.scale } else { 1.0 } / if by_layer { l as f64 + 1.0 } else { 1.0 };
+    }
+    Ok(spec)
 }

@@ -5,10 +5,8 @@ use serde_json::{Value, json};
 
 use super::super::config::Keys;
 use super::gpt2;
-use super::spec::{Bias, Layer, Names, NormSpec, Qkv, Spec, head_width};
+use super::spec::{Bias, Layer, Names, Qkv, Sizes, Spec, head_width};
 use crate::error::Result;
-use crate::model::lm::Order;
-use crate::ops::norm::Kind;
 
 const NAMES: Names = Names {
     qkv: Qkv::Separate(["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"]),
@@ -22,32 +20,24 @@ pub(super) const ALIASES: &[(&str, &str)] = &[("num_attention_heads", "num_heads
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
     let d_model = keys.size_or("hidden_size", 2048)?;
     let heads = keys.layers_or("num_heads", 16)?;
-    let layers = keys.layers_or("num_layers", 24)?;
-    let window = keys.size_or("window_size", 256)?;
-    let local = local_layers(keys, layers)?;
-    Ok(Spec {
-        family: "gpt_neo",
-        names: NAMES,
+    let sizes = Sizes {
         d_model,
         n_ctx: keys.size_or("max_position_embeddings", 2048)?,
         d_vocab: keys.size_or("vocab_size", 50_257)?,
-        n_types: 0,
         heads,
-        kv_heads: heads,
         d_head: head_width(keys, d_model, heads)?,
         d_mlp: keys.maybe_size("intermediate_size", None)?.unwrap_or(4 * d_model),
-        act: keys.activation("activation_function", "gelu_new")?,
-        order: Order::Sequential,
-        norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_epsilon", 1e-5)?, plus_one: false, bias: true },
+        layers: keys.layers_or("num_layers", 24)?,
+    };
+    let window = keys.size_or("window_size", 256)?;
+    let local = local_layers(keys, sizes.layers)?;
+    let (act, eps) = (keys.activation("activation_function", "gelu_new")?, keys.number_or("layer_norm_epsilon", 1e-5)?);
+    let plain = Spec::plain("gpt_neo", NAMES, act, eps, sizes);
+    Ok(Spec {
         layers: local.into_iter().map(|l| Layer { scale: 1.0, window: l.then_some(window) }).collect(),
-        rotary: None,
-        attention_softcap: None,
-        logit_softcap: None,
-        embedding_scale: None,
         is_tied: keys.bool_or("tie_word_embeddings", true)?,
-        is_conv1d: false,
-        bias: Bias { qkv: false, o: true, mlp: true, unembed: false },
-        is_causal: true,
+        bias: Bias { qkv: false, ..plain.bias },
+        ..plain
     })
 }
 

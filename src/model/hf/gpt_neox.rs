@@ -3,10 +3,9 @@
 
 use super::super::config::Keys;
 use super::rope::RopeKeys;
-use super::spec::{Bias, Names, NormSpec, Qkv, Spec, head_width, uniform};
+use super::spec::{Bias, Names, Qkv, Sizes, Spec, head_width};
 use crate::error::Result;
 use crate::model::lm::Order;
-use crate::ops::norm::Kind;
 
 const NAMES: Names = Names {
     prefixes: &["gpt_neox.", ""],
@@ -40,32 +39,23 @@ const ROPE: RopeKeys = RopeKeys { theta: "rotary_emb_base", share: Some(("rotary
 pub(super) fn read(keys: &Keys) -> Result<Spec> {
     let d_model = keys.size_or("hidden_size", 6144)?;
     let heads = keys.layers_or("num_attention_heads", 64)?;
-    let d_head = head_width(keys, d_model, heads)?;
-    let n_ctx = keys.size_or("max_position_embeddings", 2048)?;
-    let rotary = keys.rotary(ROPE, d_head, n_ctx)?;
-    let attention = keys.bool_or("attention_bias", true)?;
-    Ok(Spec {
-        family: "gpt_neox",
-        names: NAMES,
+    let sizes = Sizes {
         d_model,
-        n_ctx,
+        n_ctx: keys.size_or("max_position_embeddings", 2048)?,
         d_vocab: keys.size_or("vocab_size", 50_432)?,
-        n_types: 0,
         heads,
-        kv_heads: heads,
-        d_head,
+        d_head: head_width(keys, d_model, heads)?,
         d_mlp: keys.size_or("intermediate_size", 24_576)?,
-        act: keys.activation("hidden_act", "gelu")?,
+        layers: keys.layers_or("num_hidden_layers", 44)?,
+    };
+    let (act, eps) = (keys.activation("hidden_act", "gelu")?, keys.number_or("layer_norm_eps", 1e-5)?);
+    let attention = keys.bool_or("attention_bias", true)?;
+    let plain = Spec::plain("gpt_neox", NAMES, act, eps, sizes);
+    Ok(Spec {
         order: if keys.bool_or("use_parallel_residual", true)? { Order::Parallel } else { Order::Sequential },
-        norm: NormSpec { kind: Kind::Layer, eps: keys.number_or("layer_norm_eps", 1e-5)?, plus_one: false, bias: true },
-        layers: uniform(keys.layers_or("num_hidden_layers", 44)?, d_head),
-        rotary: Some(rotary),
-        attention_softcap: None,
-        logit_softcap: None,
-        embedding_scale: None,
+        rotary: Some(keys.rotary(ROPE, sizes.d_head, sizes.n_ctx)?),
         is_tied: keys.bool_or("tie_word_embeddings", false)?,
-        is_conv1d: false,
-        bias: Bias { qkv: attention, o: attention, mlp: true, unembed: false },
-        is_causal: true,
+        bias: Bias { qkv: attention, o: attention, ..plain.bias },
+        ..plain
     })
 }

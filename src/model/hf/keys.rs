@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::super::config::{Keys, MAX_LAYERS, MAX_SIZE};
+use super::spec::head_width;
 use crate::error::Result;
 use crate::ops::activation::Activation;
 
@@ -31,6 +32,13 @@ impl<'a> Keys<'a> {
             None => Ok(default),
             Some(Value::Null) => Ok(None),
             Some(_) => self.size(key, MAX_SIZE).map(Some),
+        }
+    }
+    /// `head_dim`, or the model's width over the number of heads where it is absent or null.
+    pub(super) fn head_dim(&self, d_model: usize, heads: usize) -> Result<usize> {
+        match self.maybe_size("head_dim", None)? {
+            Some(width) => Ok(width),
+            None => head_width(self, d_model, heads),
         }
     }
     /// A whole number that may be 0.

@@ -2,9 +2,8 @@
 
 use super::super::config::Keys;
 use super::rope;
-use super::spec::{Bias, Names, NormSpec, Qkv, Spec, head_width, uniform};
+use super::spec::{Bias, Names, NormSpec, Qkv, Sizes, Spec};
 use crate::error::Result;
-use crate::model::lm::Order;
 use crate::ops::norm::Kind;
 
 pub(super) const NAMES: Names = Names {
@@ -78,37 +77,25 @@ pub(super) const DEFAULTS: Defaults = Defaults {
 pub(super) fn like(keys: &Keys, act: &str, or: Defaults) -> Result<Spec> {
     let d_model = keys.size_or("hidden_size", or.d_model)?;
     let heads = keys.layers_or("num_attention_heads", or.heads)?;
-    let d_head = match or.d_head {
-        Some(width) => keys.size_or("head_dim", width)?,
-        None => match keys.maybe_size("head_dim", None)? {
-            Some(width) => width,
-            None => head_width(keys, d_model, heads)?,
-        },
-    };
-    let layers = keys.layers_or("num_hidden_layers", or.layers)?;
-    let n_ctx = keys.size_or("max_position_embeddings", or.n_ctx)?;
-    Ok(Spec {
-        family: "llama",
-        names: NAMES,
+    let sizes = Sizes {
         d_model,
-        n_ctx,
-        n_types: 0,
+        n_ctx: keys.size_or("max_position_embeddings", or.n_ctx)?,
         d_vocab: keys.size_or("vocab_size", or.d_vocab)?,
         heads,
-        kv_heads: keys.maybe_size("num_key_value_heads", or.kv_heads)?.unwrap_or(heads),
-        d_head,
+        d_head: match or.d_head {
+            Some(width) => keys.size_or("head_dim", width)?,
+            None => keys.head_dim(d_model, heads)?,
+        },
         d_mlp: keys.size_or("intermediate_size", or.d_mlp)?,
-        act: keys.activation(act, or.act)?,
-        order: Order::Sequential,
-        norm: NormSpec { kind: Kind::Rms, eps: keys.number_or("rms_norm_eps", 1e-6)?, plus_one: false, bias: false },
-        layers: uniform(layers, d_head),
-        rotary: Some(keys.rotary(rope::WHOLE, d_head, n_ctx)?),
-        attention_softcap: None,
-        logit_softcap: None,
-        embedding_scale: None,
+        layers: keys.layers_or("num_hidden_layers", or.layers)?,
+    };
+    let (act, eps) = (keys.activation(act, or.act)?, keys.number_or("rms_norm_eps", 1e-6)?);
+    Ok(Spec {
+        kv_heads: keys.maybe_size("num_key_value_heads", or.kv_heads)?.unwrap_or(heads),
+        norm: NormSpec { kind: Kind::Rms, eps, plus_one: false, bias: false },
+        rotary: Some(keys.rotary(rope::WHOLE, sizes.d_head, sizes.n_ctx)?),
         is_tied: keys.bool_or("tie_word_embeddings", or.is_tied)?,
-        is_conv1d: false,
         bias: Bias::NONE,
-        is_causal: true,
+        ..Spec::plain("llama", NAMES, act, eps, sizes)
     })
 }

@@ -121,7 +121,48 @@ pub struct Masked {
     pub bias: &'static str,
 }
 
+/// The sizes that every family has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub d_model: usize,
+    pub n_ctx: usize,
+    pub d_vocab: usize,
+    pub heads: usize,
+    pub d_head: usize,
+    pub d_mlp: usize,
+    pub layers: usize,
+}
+
 impl Spec {
+    /// A model of these sizes with LayerNorm in its plainest form: causal, one half of a block behind the
+    /// other, as many heads of keys as of queries, a bias in every map of a block; nothing is rotated,
+    /// windowed, capped, scaled or tied.
+    pub(super) fn plain(family: &'static str, names: Names, act: Activation, eps: f64, s: Sizes) -> Self {
+        Self {
+            family,
+            names,
+            d_model: s.d_model,
+            n_ctx: s.n_ctx,
+            d_vocab: s.d_vocab,
+            n_types: 0,
+            heads: s.heads,
+            kv_heads: s.heads,
+            d_head: s.d_head,
+            d_mlp: s.d_mlp,
+            act,
+            order: Order::Sequential,
+            norm: NormSpec { kind: Kind::Layer, eps, plus_one: false, bias: true },
+            layers: vec![Layer { scale: 1.0 / (s.d_head as f64).sqrt(), window: None }; s.layers],
+            rotary: None,
+            attention_softcap: None,
+            logit_softcap: None,
+            embedding_scale: None,
+            is_tied: false,
+            is_conv1d: false,
+            bias: Bias { qkv: true, o: true, mlp: true, unembed: false },
+            is_causal: true,
+        }
+    }
     /// Checks what holds for every family.
     pub(super) fn check(&self, keys: &Keys) -> Result<()> {
         if !self.heads.is_multiple_of(self.kv_heads) {
@@ -142,9 +183,4 @@ pub(super) fn head_width(keys: &Keys, d_model: usize, heads: usize) -> Result<us
         return Ok(d_model / heads);
     }
     Err(Error::file(keys.path, format!("{heads} heads at width {d_model}"), "a number of heads that divides the width"))
-}
-
-/// Equal layers without a window, scores scaled by `1 / sqrt(d_head)`.
-pub(super) fn uniform(layers: usize, d_head: usize) -> Vec<Layer> {
-    vec![Layer { scale: 1.0 / (d_head as f64).sqrt(), window: None }; layers]
 }

@@ -27,15 +27,8 @@ pub fn build(spec: &Spec, mut reader: Reader, dtype: DType) -> Result<Lm> {
         Some(m) => p.masked_head(m, &embedding.tokens)?,
         None => p.head(&embedding.tokens)?,
     };
-    let block = format!("{}{}.", p.prefix, names.block);
-    let buffer = |name: &str| {
-        let place = match name.strip_prefix(&block).and_then(|rest| rest.split_once('.')) {
-            Some((layer, rest)) => rest.to_string().replace(&format!("{layer}."), ""),
-            None => name.to_string(),
-        };
-        names.ignored.iter().any(|i| place == *i || place.strip_suffix(i).is_some_and(|front| front.ends_with('.')))
-    };
-    reader.finish(buffer)?;
+    let is_end = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|front| front.is_empty() || front.ends_with('.'));
+    reader.finish(|name| names.ignored.iter().any(|end| is_end(name, end)))?;
     Ok(Lm {
         family: spec.family,
         dtype,
@@ -85,8 +78,7 @@ impl Parts<'_, '_> {
     }
     fn block(&mut self, l: usize) -> Result<Block> {
         let (s, names) = (self.spec, self.spec.names);
-        let at = |p: &Self, name: &str| p.of_block(l, name);
-        let norm1 = Some(self.norm(&at(self, names.norm1), s.d_model)?);
+        let norm1 = Some(self.norm(&self.of_block(l, names.norm1), s.d_model)?);
         let attention = self.attention(l)?;
         let mut norm = |name: Option<&str>| name.map(|n| self.norm(&self.of_block(l, n), s.d_model)).transpose();
         let (attention_norm, norm2, mlp_norm) = (norm(names.attention_norm)?, norm(names.norm2)?, norm(names.mlp_norm)?);
@@ -134,14 +126,12 @@ impl Parts<'_, '_> {
     /// The unembedding of a decoder; `None` of a file without one.
     fn head(&mut self, tokens: &Tensor) -> Result<Option<Head>> {
         let s = self.spec;
-        let name = format!("{}.weight", s.names.unembed);
-        let w = match (s.is_tied, self.reader.has(&name)) {
-            (true, _) => self.tied(&name, tokens)?,
-            (false, true) => self.reader.mapped(&name, &[s.d_vocab, s.d_model])?,
-            (false, false) => return Ok(None),
-        };
-        let bias = if s.bias.unembed { Some(self.vector(&[format!("{}.bias", s.names.unembed)], s.d_vocab)?) } else { None };
-        let unembed = Linear { w: Matrix::whole(&w), transpose: true, bias };
+        if !s.is_tied && !self.reader.has(&format!("{}.weight", s.names.unembed)) {
+            return Ok(None);
+        }
+        let w = self.unembedding(tokens)?;
+        let bias = if s.bias.unembed { Some(self.vector(&[&format!("{}.bias", s.names.unembed)], s.d_vocab)?) } else { None };
+        let unembed = Linear { w, transpose: true, bias };
         Ok(Some(Head { dense: None, unembed, softcap: s.logit_softcap }))
     }
     /// The head of a masked language model; `None` of a file without one.
@@ -152,55 +142,57 @@ impl Parts<'_, '_> {
         }
         let dense = self.linear(m.dense, s.d_model, s.d_model, true)?;
         let norm = self.norm(m.norm, s.d_model)?;
-        let name = format!("{}.weight", s.names.unembed);
-        let w = if s.is_tied { self.tied(&name, tokens)? } else { self.reader.mapped(&name, &[s.d_vocab, s.d_model])? };
+        let w = self.unembedding(tokens)?;
         // The bias is stored under one of two names, or under both.
         let double = format!("{}.bias", s.names.unembed);
-        let bias = self.vector(&[m.bias.to_string(), double.clone()], s.d_vocab)?;
+        let bias = self.vector(&[m.bias, &double], s.d_vocab)?;
         if double != m.bias && self.reader.has(&double) {
-            self.vector(&[double], s.d_vocab)?;
+            self.vector(&[&double], s.d_vocab)?;
         }
-        let unembed = Linear { w: Matrix::whole(&w), transpose: true, bias: Some(bias) };
+        let unembed = Linear { w, transpose: true, bias: Some(bias) };
         Ok(Some(Head { dense: Some((dense, s.act, norm)), unembed, softcap: None }))
     }
-    /// The embedding as unembedding. A file that holds both must not contradict itself.
-    fn tied(&mut self, name: &str, tokens: &Tensor) -> Result<Tensor> {
-        if self.reader.has(name) {
-            let other = self.reader.mapped(name, &[tokens.rows, tokens.cols])?;
-            if other.stored() != tokens.stored() || other.raw() != tokens.raw() {
-                let found = format!("a matrix other than {}{}.weight", self.prefix, self.spec.names.tokens);
-                return Err(Error::tensor(self.reader.path_of(name), name, found, "the same, as config.json ties the two"));
-            }
+    /// The matrix of the unembedding, or the embedding that it is tied to. A file that holds both must not
+    /// contradict itself.
+    fn unembedding(&mut self, tokens: &Tensor) -> Result<Matrix> {
+        let name = format!("{}.weight", self.spec.names.unembed);
+        if self.spec.is_tied && !self.reader.has(&name) {
+            return Ok(Matrix::whole(tokens));
         }
-        Ok(tokens.clone())
+        let own = self.reader.mapped(&name, &[tokens.rows, tokens.cols])?;
+        if !self.spec.is_tied {
+            return Ok(Matrix::whole(&own));
+        }
+        if own.stored() != tokens.stored() || own.raw() != tokens.raw() {
+            let found = format!("a matrix other than {}{}.weight", self.prefix, self.spec.names.tokens);
+            return Err(Error::tensor(self.reader.path_of(&name), &name, found, "the same, as config.json ties the two"));
+        }
+        Ok(Matrix::whole(tokens))
     }
     fn linear(&mut self, name: &str, from: usize, to: usize, bias: bool) -> Result<Linear> {
         let transpose = !self.spec.is_conv1d;
         let shape = if transpose { [to, from] } else { [from, to] };
         let w = Matrix::whole(&self.reader.mapped(&format!("{name}.weight"), &shape)?);
-        let bias = if bias { Some(self.vector(&[format!("{name}.bias")], to)?) } else { None };
+        let bias = if bias { Some(self.vector(&[&format!("{name}.bias")], to)?) } else { None };
         Ok(Linear { w, transpose, bias })
     }
     fn norm(&mut self, name: &str, width: usize) -> Result<Norm> {
         let s = self.spec.norm;
         // The first BERT files call gain and bias gamma and beta.
-        let mut w = self.values(&[format!("{name}.weight"), format!("{name}.gamma")], width)?;
+        let gain = [format!("{name}.weight"), format!("{name}.gamma")];
+        let mut w = self.reader.tensor(self.reader.either(&[&gain[0], &gain[1]]), &[width])?;
         if s.plus_one {
             w.iter_mut().for_each(|w| *w += 1.0);
         }
         let b = match s.bias {
-            true => Some(self.vector(&[format!("{name}.bias"), format!("{name}.beta")], width)?),
+            true => Some(self.vector(&[&format!("{name}.bias"), &format!("{name}.beta")], width)?),
             false => None,
         };
         Ok(Norm { kind: s.kind, eps: s.eps, w: Some(Tensor::row(self.dtype, w)), b })
     }
-    fn vector(&mut self, names: &[String], width: usize) -> Result<Tensor> {
-        Ok(Tensor::row(self.dtype, self.values(names, width)?))
-    }
     /// The first of `names` that the file has.
-    fn values(&mut self, names: &[String], width: usize) -> Result<Vec<f64>> {
-        let name = names.iter().find(|n| self.reader.has(n)).unwrap_or(&names[0]);
-        self.reader.tensor(name, &[width])
+    fn vector(&mut self, names: &[&str], width: usize) -> Result<Tensor> {
+        self.reader.vector(self.reader.either(names), &[width])
     }
 }
 

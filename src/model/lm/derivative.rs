@@ -74,7 +74,7 @@ impl Forward<'_> {
                     dq = self.head_tangent(b, q0, dq, a.heads, q_norm)?;
                     dk = self.head_tangent(b, k0, dk, a.kv_heads, k_norm)?;
                 }
-                let dense = |view| Heads { view, pitch: a.d_head };
+                let dense = |view| Heads::dense(view, a.d_head);
                 let positions = queries.map_or(self.inputs.positions, |q| q.positions);
                 self.rotate(b, a, dense(dq), a.heads, positions, false)?;
                 self.rotate(b, a, dense(dk), a.kv_heads, self.inputs.positions, false)?;
@@ -82,7 +82,7 @@ impl Forward<'_> {
             }
             Projections::Fused { linear, k, v, pitch } => {
                 let all = self.direction(b, dn, linear)?;
-                let part = |from| Heads { view: all.columns(from, all.cols - from), pitch: *pitch };
+                let part = |from| Heads::within(all, from, *pitch);
                 let (mut dq, dk, dv) = (part(0), part(*k), part(*v));
                 self.rotate(b, a, dq, a.heads, self.inputs.positions, false)?;
                 self.rotate(b, a, dk, a.kv_heads, self.inputs.positions, false)?;
@@ -91,18 +91,7 @@ impl Forward<'_> {
             }
         };
         let dz = self.matrix(b, probes * at.z.rows, at.z.cols);
-        let args = sdpa::Tangent {
-            shape: self.shape(a),
-            packing: self.inputs.packing,
-            queries: queries.map(|q| q.rows),
-            q: at.q,
-            k: at.k,
-            v: at.v,
-            dq,
-            dk,
-            dv,
-            dz,
-        };
+        let args = sdpa::Tangent { primal: at.primal, dq, dk, dv, dz };
         args.check()?;
         b.push(Launch::SdpaTangent(args));
         let out = self.direction(b, dz, &a.o)?;
@@ -119,7 +108,7 @@ impl Forward<'_> {
         let dz = self.reverse(b, out, &a.o)?;
         let (dq, dk, dv, fused) = match &a.projections {
             Projections::Separate { .. } => {
-                let mut dense = |rows, heads: usize| Heads { view: self.matrix(b, rows, heads * a.d_head), pitch: a.d_head };
+                let mut dense = |rows, heads: usize| Heads::dense(self.matrix(b, rows, heads * a.d_head), a.d_head);
                 (dense(m, a.heads), dense(n, a.kv_heads), dense(n, a.kv_heads), None)
             }
             Projections::Fused { linear, k, v, pitch } => {
@@ -134,22 +123,11 @@ impl Forward<'_> {
                         own
                     }
                 };
-                let part = |x: View, from| Heads { view: x.columns(from, x.cols - from), pitch: *pitch };
+                let part = |x, from| Heads::within(x, from, *pitch);
                 (part(asking, 0), part(all, *k), part(all, *v), Some((asking, all)))
             }
         };
-        let args = sdpa::Cotangent {
-            shape: self.shape(a),
-            packing: self.inputs.packing,
-            queries: queries.map(|q| q.rows),
-            q: at.q,
-            k: at.k,
-            v: at.v,
-            dz,
-            dq,
-            dk,
-            dv,
-        };
+        let args = sdpa::Cotangent { primal: at.primal, dz, dq, dk, dv };
         args.check()?;
         b.push(Launch::SdpaCotangent(args));
         let positions = queries.map_or(self.inputs.positions, |q| q.positions);

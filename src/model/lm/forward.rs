@@ -69,13 +69,11 @@ pub struct Tap {
 }
 
 /// What the derivatives of an attention layer need of its forward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct AttentionTrace {
     /// Projected queries and keys in front of their norms, where there are any.
     pub raw: Option<(View, View)>,
-    pub q: Heads,
-    pub k: Heads,
-    pub v: Heads,
+    pub primal: sdpa::Primal,
     pub z: View,
 }
 
@@ -192,14 +190,12 @@ impl<'a> Forward<'a> {
         let rest = !is_last || wants(&[Site::MlpOut, Site::ResidPost]);
         let mlp = rest || wants(&[Site::MlpPre, Site::MlpMid, Site::MlpAct]);
         let independent = matches!(block.order, Order::Parallel | Order::SharedNorm);
-        // Those behind the first three need the scores.
-        let attention_sites = [Site::Q, Site::K, Site::V, Site::Pattern, Site::Z, Site::AttnOut, Site::ResidMid];
-        let attention = rest || wants(&attention_sites) || (mlp && !independent);
-        if let Some(at) = self.wanted(layer, Site::ResidPre) {
-            let copy = self.copied(b, x);
-            self.tap(at, copy, Axes::Rows);
-        }
-        if !attention && !mlp {
+        // Attention adds to the stream, its scores are asked for, or no more than what they are made of.
+        let adds = rest || wants(&[Site::AttnOut, Site::ResidMid]) || (mlp && !independent);
+        let scores = adds || wants(&[Site::Pattern, Site::Z]);
+        let projections = wants(&[Site::Q, Site::K, Site::V]);
+        self.tap_stream(b, layer, Site::ResidPre, x);
+        if !scores && !projections && !mlp {
             return Ok(None);
         }
         let normed = match block.order {
@@ -212,11 +208,10 @@ impl<'a> Forward<'a> {
             Order::SharedNorm => f.narrowed(b, layer, normed),
             Order::PostNorm => Ok(stream),
         };
-        let sees = rest || wants(&attention_sites[3..]) || (mlp && !independent);
-        let attended = match (attention, sees) {
-            (true, true) => Some(self.attention(b, layer, normed)?),
-            (true, false) => self.projected(b, layer, normed).map(|_| None)?,
-            (false, _) => None,
+        let attended = match (scores, projections) {
+            (true, _) => Some(self.attention(b, layer, normed)?),
+            (false, true) => self.projected(b, layer, normed).map(|_| None)?,
+            (false, false) => None,
         };
         // The MLP of a parallel block reads the stream before attention is added to it.
         let mut hidden = None;
@@ -224,7 +219,7 @@ impl<'a> Forward<'a> {
             let input = mlp_input(self, b, stream)?;
             hidden = Some(self.mlp(b, layer, input, false)?);
         }
-        if !rest && !wants(&[Site::AttnOut, Site::ResidMid]) && (!mlp || independent) {
+        if !adds {
             return Ok(None);
         }
         if let Some(a) = attended {
@@ -234,10 +229,7 @@ impl<'a> Forward<'a> {
         if block.order == Order::PostNorm {
             stream = self.norm(b, stream, block.norm1.as_ref())?;
         }
-        if let Some(at) = self.wanted(layer, Site::ResidMid) {
-            let copy = self.copied(b, stream);
-            self.tap(at, copy, Axes::Rows);
-        }
+        self.tap_stream(b, layer, Site::ResidMid, stream);
         if mlp && !independent {
             let input = mlp_input(self, b, stream)?;
             hidden = Some(self.mlp(b, layer, input, false)?);
@@ -248,10 +240,7 @@ impl<'a> Forward<'a> {
         if block.order == Order::PostNorm {
             stream = self.norm(b, stream, block.norm2.as_ref())?;
         }
-        if let Some(at) = self.wanted(layer, Site::ResidPost) {
-            let copy = self.copied(b, stream);
-            self.tap(at, copy, Axes::Rows);
-        }
+        self.tap_stream(b, layer, Site::ResidPost, stream);
         self.carry_on(stream, &[]);
         Ok(Some(stream))
     }
@@ -347,12 +336,12 @@ impl<'a> Forward<'a> {
                     Some(rows) => self.gathered(b, input, rows.rows)?,
                     None => input,
                 };
-                let heads = |x| Heads { view: x, pitch: a.d_head };
+                let heads = |x| Heads::dense(x, a.d_head);
                 (heads(self.linear(b, asking, q)?), heads(self.linear(b, input, k)?), heads(self.linear(b, input, v)?))
             }
             Projections::Fused { linear, k, v, pitch } => {
                 let all = self.linear(b, input, linear)?;
-                let part = |from| Heads { view: all.columns(from, all.cols - from), pitch: *pitch };
+                let part = |from| Heads::within(all, from, *pitch);
                 (part(0), part(*k), part(*v))
             }
         };
@@ -383,16 +372,9 @@ impl<'a> Forward<'a> {
         let z = self.matrix(b, q.view.rows, a.heads * a.d_head);
         let at = self.wanted(layer, Site::Pattern);
         let pattern = at.map(|_| self.matrix(b, q.view.rows * a.heads, self.inputs.longest));
-        let args = sdpa::Args {
-            shape: self.shape(a),
-            packing: self.inputs.packing,
-            queries: queries.map(|q| q.rows),
-            q,
-            k,
-            v,
-            z,
-            pattern,
-        };
+        let (packing, queries) = (self.inputs.packing, queries.map(|q| q.rows));
+        let primal = sdpa::Primal { shape: self.shape(a), packing, queries, q, k, v };
+        let args = sdpa::Args { primal, z, pattern };
         args.check()?;
         b.push(Launch::Sdpa(args));
         if let (Some(at), Some(p)) = (at, pattern) {
@@ -401,10 +383,10 @@ impl<'a> Forward<'a> {
         if let Some(at) = self.wanted(layer, Site::Z) {
             self.tap(at, z, Axes::Heads(a.heads));
         }
-        Ok(AttentionTrace { raw, q, k, v, z })
+        Ok(AttentionTrace { raw, primal, z })
     }
     /// The attention operation of a layer.
-    pub(super) fn shape(&self, a: &Attention) -> sdpa::Shape {
+    fn shape(&self, a: &Attention) -> sdpa::Shape {
         sdpa::Shape {
             heads: a.heads,
             kv_heads: a.kv_heads,
@@ -522,8 +504,7 @@ impl<'a> Forward<'a> {
     fn compact(&mut self, b: &mut Builder<Launch>, x: Heads, heads: usize, width: usize) -> View {
         let y = self.matrix(b, x.view.rows, heads * width);
         for h in 0..heads {
-            let from = x.view.columns(h * x.pitch, width);
-            b.push(Launch::Copy(copy::Args::new(from, y.columns(h * width, width))));
+            b.push(Launch::Copy(copy::Args::new(x.head(h, width), y.columns(h * width, width))));
         }
         y
     }
@@ -543,6 +524,13 @@ impl<'a> Forward<'a> {
     /// The place of a site of a layer, if it is to be captured.
     fn wanted(&self, layer: usize, site: Site) -> Option<Place> {
         self.places.iter().find(|p| p.layer == layer && p.site == site).copied()
+    }
+    /// Captures the residual stream, which changes later, if the site is wanted.
+    fn tap_stream(&mut self, b: &mut Builder<Launch>, layer: usize, site: Site, stream: View) {
+        if let Some(at) = self.wanted(layer, site) {
+            let copy = self.copied(b, stream);
+            self.tap(at, copy, Axes::Rows);
+        }
     }
     fn tap(&mut self, at: Place, view: View, axes: Axes) {
         self.taps.insert(at, Tap { view, axes });

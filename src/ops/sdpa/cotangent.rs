@@ -12,22 +12,20 @@ use crate::ops::packing::Heads;
 /// Runs [`Cotangent`] on one CPU thread.
 pub fn cpu_cotangent<T: Real>(a: &Cotangent, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.dq.view, &a.dk.view, &a.dv.view]);
-    let (primal, s) = (a.primal(), &a.shape);
+    let (primal, s) = (&a.primal, &a.primal.shape);
     let (n, queries) = (primal.rows(), primal.queries());
-    let (tiles, most) = tiles(&primal, m);
+    let (tiles, most) = tiles(primal, m);
     // Keys get a share from every tile and head that sees them, and none may see a key.
     clear(&mut out, &a.dk, s.kv_heads, s.d_head);
     clear(&mut out, &a.dv, s.kv_heads, s.d_v);
-    let mut pattern = Pattern::<T>::new(&primal, most, true);
+    let mut pattern = Pattern::<T>::new(primal, most, true);
     let mut scores = vec![T::ZERO; TILE * most];
     for t in &tiles {
         let (rows, keys) = (t.queries.len(), t.keys.len());
         for h in 0..s.heads {
-            pattern.compute(&primal, m, t, h);
+            pattern.compute(primal, m, t, h);
             let g = s.group(h);
-            let q = m.mat(&t.of_queries(a.q.head(h, s.d_head), 0, queries));
-            let k = m.mat(&t.of_keys(a.k.head(g, s.d_head), 0, n));
-            let v = m.mat(&t.of_keys(a.v.head(g, s.d_v), 0, n));
+            let [q, k, v] = t.operands(primal, m, h);
             for r in 0..primal.probes(&a.dz) {
                 let dz = m.mat(&t.of_queries(a.dz.columns(h * s.d_v, s.d_v), r, queries));
                 product(matrix_mut(&mut scores, rows, keys), Accum::Replace, dz, v.transpose(), 1.0);

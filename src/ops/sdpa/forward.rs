@@ -11,14 +11,14 @@ use crate::ops::outputs::Outputs;
 /// Runs [`Args`] on one CPU thread.
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [Some(&a.z), a.pattern.as_ref()].into_iter().flatten());
-    let (primal, s) = (a.primal(), &a.shape);
-    let (tiles, keys) = tiles(&primal, m);
-    let mut pattern = Pattern::<T>::new(&primal, keys, false);
+    let (primal, s) = (&a.primal, &a.primal.shape);
+    let (tiles, keys) = tiles(primal, m);
+    let mut pattern = Pattern::<T>::new(primal, keys, false);
     for t in &tiles {
         for h in 0..s.heads {
-            pattern.compute(&primal, m, t, h);
+            pattern.compute(primal, m, t, h);
             let z = t.of_queries(a.z.columns(h * s.d_v, s.d_v), 0, primal.queries());
-            let v = m.mat(&t.of_keys(a.v.head(s.group(h), s.d_v), 0, primal.rows()));
+            let [.., v] = t.operands(primal, m, h);
             let p = matrix(&pattern.p, t.queries.len(), t.keys.len());
             product(mat_mut(out.of(&z), &z), Accum::Replace, p, v, 1.0);
             if let Some(view) = &a.pattern {

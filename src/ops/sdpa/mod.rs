@@ -69,14 +69,19 @@ impl Shape {
 }
 
 /// The inputs that all three passes have in common.
-#[derive(Clone, Copy)]
-struct Primal {
-    shape: Shape,
-    packing: Packing,
-    queries: Option<IntBuffer>,
-    q: Heads,
-    k: Heads,
-    v: Heads,
+#[derive(Clone, Copy, Debug)]
+pub struct Primal {
+    pub shape: Shape,
+    /// Of `n` rows.
+    pub packing: Packing,
+    /// `[m]`: the packed row of each query, ascending. Every row is a query if absent, and `m = n`.
+    pub queries: Option<IntBuffer>,
+    /// `[m]` rows of `heads` heads of `d_head` columns.
+    pub q: Heads,
+    /// `[n]` rows of `kv_heads` heads of `d_head` columns.
+    pub k: Heads,
+    /// `[n]` rows of `kv_heads` heads of `d_v` columns.
+    pub v: Heads,
 }
 
 impl Primal {
@@ -117,17 +122,7 @@ impl Primal {
 /// Writes `z` from `q`, `k` and `v`.
 #[derive(Clone, Debug)]
 pub struct Args {
-    pub shape: Shape,
-    /// Of `n` rows.
-    pub packing: Packing,
-    /// `[m]`: the packed row of each query, ascending. Every row is a query if absent, and `m = n`.
-    pub queries: Option<IntBuffer>,
-    /// `[m]` rows of `heads` heads of `d_head` columns.
-    pub q: Heads,
-    /// `[n]` rows of `kv_heads` heads of `d_head` columns.
-    pub k: Heads,
-    /// `[n]` rows of `kv_heads` heads of `d_v` columns.
-    pub v: Heads,
+    pub primal: Primal,
     /// Output `[m, heads * d_v]`.
     pub z: View,
     /// Output `[m * heads, longest sequence]`, where asked. Row `heads * before + h * nq + t` is the
@@ -140,18 +135,14 @@ pub struct Args {
 impl Args {
     /// Whether the shapes agree and the outputs have buffers of their own.
     pub fn check(&self) -> Result<()> {
-        let (op, primal) = ("sdpa", self.primal());
+        let (op, primal) = ("sdpa", &self.primal);
         primal.check(op)?;
-        check::view(op, "z", &self.z, primal.queries(), self.shape.heads * self.shape.d_v)?;
+        check::view(op, "z", &self.z, primal.queries(), primal.shape.heads * primal.shape.d_v)?;
         check::apart(op, &[&self.z], &primal.views())?;
         let Some(pattern) = &self.pattern else { return Ok(()) };
-        check::view(op, "pattern", pattern, primal.queries() * self.shape.heads, pattern.cols)?;
+        check::view(op, "pattern", pattern, primal.queries() * primal.shape.heads, pattern.cols)?;
         check::apart(op, &[pattern], &primal.views())?;
         check::apart(op, &[pattern], &[&self.z])
-    }
-    fn primal(&self) -> Primal {
-        let Self { shape, packing, queries, q, k, v, .. } = *self;
-        Primal { shape, packing, queries, q, k, v }
     }
 }
 
@@ -159,17 +150,7 @@ impl Args {
 /// `dP = P (ds - rowsum(P ds))` element by element, `dz = dP v + P dv`.
 #[derive(Clone, Debug)]
 pub struct Tangent {
-    pub shape: Shape,
-    /// Of `n` rows.
-    pub packing: Packing,
-    /// As in [`Args`].
-    pub queries: Option<IntBuffer>,
-    /// As in [`Args`], `[m]` rows.
-    pub q: Heads,
-    /// As in [`Args`], `[n]` rows.
-    pub k: Heads,
-    /// As in [`Args`], `[n]` rows.
-    pub v: Heads,
+    pub primal: Primal,
     /// `[R * m]` rows.
     pub dq: Heads,
     /// `[R * n]` rows.
@@ -183,15 +164,11 @@ pub struct Tangent {
 impl Tangent {
     /// Whether the shapes agree and the output has a buffer of its own.
     pub fn check(&self) -> Result<()> {
-        let (op, primal) = ("sdpa tangent", self.primal());
+        let (op, primal) = ("sdpa tangent", &self.primal);
         primal.check(op)?;
         primal.check_probes(op, &self.dz, [&self.dq, &self.dk, &self.dv])?;
         check::apart(op, &[&self.dz], &primal.views())?;
         check::apart(op, &[&self.dz], &[&self.dq.view, &self.dk.view, &self.dv.view])
-    }
-    fn primal(&self) -> Primal {
-        let Self { shape, packing, queries, q, k, v, .. } = *self;
-        Primal { shape, packing, queries, q, k, v }
     }
 }
 
@@ -200,17 +177,7 @@ impl Tangent {
 /// the heads that read them.
 #[derive(Clone, Debug)]
 pub struct Cotangent {
-    pub shape: Shape,
-    /// Of `n` rows.
-    pub packing: Packing,
-    /// As in [`Args`].
-    pub queries: Option<IntBuffer>,
-    /// As in [`Args`], `[m]` rows.
-    pub q: Heads,
-    /// As in [`Args`], `[n]` rows.
-    pub k: Heads,
-    /// As in [`Args`], `[n]` rows.
-    pub v: Heads,
+    pub primal: Primal,
     /// `[R * m, heads * d_v]`.
     pub dz: View,
     /// Output, `[R * m]` rows. The three outputs may share a buffer but no column; only the columns
@@ -225,15 +192,11 @@ pub struct Cotangent {
 impl Cotangent {
     /// Whether the shapes agree and the outputs have buffers apart from the inputs.
     pub fn check(&self) -> Result<()> {
-        let (op, primal) = ("sdpa cotangent", self.primal());
+        let (op, primal) = ("sdpa cotangent", &self.primal);
         primal.check(op)?;
         primal.check_probes(op, &self.dz, [&self.dq, &self.dk, &self.dv])?;
         let outputs = [&self.dq.view, &self.dk.view, &self.dv.view];
         check::apart(op, &outputs, &primal.views())?;
         check::apart(op, &outputs, &[&self.dz])
-    }
-    fn primal(&self) -> Primal {
-        let Self { shape, packing, queries, q, k, v, .. } = *self;
-        Primal { shape, packing, queries, q, k, v }
     }
 }

@@ -11,19 +11,17 @@ use crate::ops::outputs::Outputs;
 /// Runs [`Tangent`] on one CPU thread.
 pub fn cpu_tangent<T: Real>(a: &Tangent, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.dz]);
-    let (primal, s) = (a.primal(), &a.shape);
+    let (primal, s) = (&a.primal, &a.primal.shape);
     let (n, queries) = (primal.rows(), primal.queries());
-    let (tiles, most) = tiles(&primal, m);
-    let mut pattern = Pattern::<T>::new(&primal, most, true);
+    let (tiles, most) = tiles(primal, m);
+    let mut pattern = Pattern::<T>::new(primal, most, true);
     let mut scores = vec![T::ZERO; TILE * most];
     for t in &tiles {
         let (rows, keys) = (t.queries.len(), t.keys.len());
         for h in 0..s.heads {
-            pattern.compute(&primal, m, t, h);
+            pattern.compute(primal, m, t, h);
             let g = s.group(h);
-            let q = m.mat(&t.of_queries(a.q.head(h, s.d_head), 0, queries));
-            let k = m.mat(&t.of_keys(a.k.head(g, s.d_head), 0, n));
-            let v = m.mat(&t.of_keys(a.v.head(g, s.d_v), 0, n));
+            let [q, k, v] = t.operands(primal, m, h);
             for r in 0..primal.probes(&a.dz) {
                 let dq = m.mat(&t.of_queries(a.dq.head(h, s.d_head), r, queries));
                 let dk = m.mat(&t.of_keys(a.dk.head(g, s.d_head), r, n));

@@ -104,7 +104,7 @@ impl Case {
         let (rows, longest) = (self.rows().len(), self.lengths.iter().max().unwrap());
         let z = f.output(rows, self.shape.heads * self.shape.d_v);
         let pattern = Some(f.output(rows * self.shape.heads, longest + 2));
-        Args { shape: self.shape, packing, queries, q, k, v, z, pattern }
+        Args { primal: Primal { shape: self.shape, packing, queries, q, k, v }, z, pattern }
     }
     /// `z` and the pattern, by the definition.
     fn reference(&self, [q, k, v]: &Inputs) -> (Vec<f64>, Vec<f64>) {
@@ -145,10 +145,10 @@ impl Case {
     }
     fn tangent<T: Real>(&self, x: &Inputs, dx: &Inputs, probes: usize) -> Vec<f64> {
         let mut f = Fixture::default();
-        let Args { shape, packing, queries, q, k, v, z, .. } = self.args(&mut f, x);
+        let Args { primal, z, .. } = self.args(&mut f, x);
         let [dq, dk, dv] = self.heads(&mut f, probes);
         self.fill(&mut f, [dq, dk, dv], dx);
-        let a = Tangent { shape, packing, queries, q, k, v, dq, dk, dv, dz: f.output(probes * z.rows, z.cols) };
+        let a = Tangent { primal, dq, dk, dv, dz: f.output(probes * z.rows, z.cols) };
         a.check().unwrap();
         let mut m = f.arena::<T>();
         cpu_tangent(&a, &mut m);
@@ -156,10 +156,10 @@ impl Case {
     }
     fn cotangent<T: Real>(&self, x: &Inputs, w: &[f64], probes: usize) -> Inputs {
         let mut f = Fixture::default();
-        let Args { shape, packing, queries, q, k, v, z, .. } = self.args(&mut f, x);
+        let Args { primal, z, .. } = self.args(&mut f, x);
         let [dq, dk, dv] = self.heads(&mut f, probes);
         let dz = f.input(probes * z.rows, z.cols, w);
-        let a = Cotangent { shape, packing, queries, q, k, v, dz, dq, dk, dv };
+        let a = Cotangent { primal, dz, dq, dk, dv };
         a.check().unwrap();
         let mut m = f.arena::<T>();
         cpu_cotangent(&a, &mut m);
@@ -263,7 +263,7 @@ fn nothing_to_ask_and_nothing_to_read_are_no_errors() {
         let case = Case { shape: PLAIN, lengths, seen: None, queries };
         let mut f = Fixture::default();
         let ((packing, queries), [q, k, v]) = (case.packing(&mut f), case.heads(&mut f, 1));
-        let a = Args { shape: PLAIN, packing, queries, q, k, v, z: f.output(0, 12), pattern: None };
+        let a = Args { primal: Primal { shape: PLAIN, packing, queries, q, k, v }, z: f.output(0, 12), pattern: None };
         a.check().unwrap();
         cpu(&a, &mut f.arena::<f32>());
     }
@@ -276,21 +276,23 @@ fn wrong_shapes_are_refused() {
     let good = case.args(&mut f, &case.inputs(1, 1));
     assert!(good.check().is_ok());
     let refused = |a: Args| assert!(a.check().is_err(), "{a:?}");
-    refused(Args { shape: Shape { kv_heads: 3, ..PLAIN }, ..good.clone() });
-    refused(Args { shape: Shape { causal: false, window: Some(2), ..PLAIN }, ..good.clone() });
-    refused(Args { shape: Shape { softcap: Some(0.0), ..PLAIN }, ..good.clone() });
-    refused(Args { shape: Shape { heads: 8, ..PLAIN }, ..good.clone() });
-    refused(Args { queries: Some(f.ints(&[1])), ..good.clone() });
+    refused(Args { primal: Primal { shape: Shape { kv_heads: 3, ..PLAIN }, ..good.primal }, ..good.clone() });
+    refused(Args { primal: Primal { shape: Shape { causal: false, window: Some(2), ..PLAIN }, ..good.primal }, ..good.clone() });
+    refused(Args { primal: Primal { shape: Shape { softcap: Some(0.0), ..PLAIN }, ..good.primal }, ..good.clone() });
+    refused(Args { primal: Primal { shape: Shape { heads: 8, ..PLAIN }, ..good.primal }, ..good.clone() });
+    refused(Args { primal: Primal { queries: Some(f.ints(&[1])), ..good.primal }, ..good.clone() });
     refused(Args { z: f.output(4, 12), ..good.clone() });
-    refused(Args { z: good.q.view.columns(0, 12), ..good.clone() });
+    refused(Args { z: good.primal.q.view.columns(0, 12), ..good.clone() });
     refused(Args { pattern: Some(f.output(5, 3)), ..good.clone() });
-    refused(Args { packing: Packing { first: f.ints(&[0]), ..good.packing }, ..good.clone() });
-    let Args { shape, packing, queries, q, k, v, .. } = good;
+    let packing = Packing { first: f.ints(&[0]), ..good.primal.packing };
+    refused(Args { primal: Primal { packing, ..good.primal }, ..good.clone() });
+    let primal = good.primal;
+    let Primal { q, .. } = primal;
     let ([dq, dk, dv], dz) = (case.heads(&mut f, 2), f.output(10, 12));
-    let tangent = Tangent { shape, packing, queries, q, k, v, dq, dk, dv, dz };
+    let tangent = Tangent { primal, dq, dk, dv, dz };
     assert!(tangent.check().is_ok());
     assert!(Tangent { dz: f.output(15, 12), ..tangent.clone() }.check().is_err());
-    let cotangent = Cotangent { shape, packing, queries, q, k, v, dz, dq, dk, dv };
+    let cotangent = Cotangent { primal, dz, dq, dk, dv };
     assert!(cotangent.check().is_ok());
     let error = Cotangent { dz: f.output(9, 12), ..cotangent.clone() }.check().unwrap_err().to_string();
     assert_eq!(error, "operation sdpa cotangent: found dz of 9 rows; expected a multiple of 5 rows");

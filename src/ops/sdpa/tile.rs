@@ -56,6 +56,15 @@ impl Tile {
     pub fn of_keys(&self, v: View, probe: usize, n: usize) -> View {
         v.slice_rows(probe * n + self.keys.start, self.keys.len())
     }
+    /// Queries, keys and values that head `h` reads.
+    pub fn operands<'m, T: Real>(&self, a: &Primal, m: &'m Arena<T>, h: usize) -> [MatRef<'m, T>; 3] {
+        let (s, g) = (&a.shape, a.shape.group(h));
+        [
+            m.mat(&self.of_queries(a.q.head(h, s.d_head), 0, a.queries())),
+            m.mat(&self.of_keys(a.k.head(g, s.d_head), 0, a.rows())),
+            m.mat(&self.of_keys(a.v.head(g, s.d_v), 0, a.rows())),
+        ]
+    }
 }
 
 /// `dst = alpha lhs rhs`, or added to what `dst` holds.
@@ -90,8 +99,7 @@ impl<T: Real> Pattern<T> {
     /// Computes the pattern of head `h`.
     pub fn compute(&mut self, a: &Primal, m: &Arena<T>, t: &Tile, h: usize) {
         let (s, keys) = (&a.shape, t.keys.len());
-        let q = m.mat(&t.of_queries(a.q.head(h, s.d_head), 0, a.queries()));
-        let k = m.mat(&t.of_keys(a.k.head(s.group(h), s.d_head), 0, a.rows()));
+        let [q, k, _] = t.operands(a, m, h);
         product(matrix_mut(&mut self.p, t.queries.len(), keys), Accum::Replace, q, k.transpose(), s.scale);
         let hidden = a.packing.seen.map(|seen| &m.int(seen)[t.keys.clone()]);
         for (query, p) in t.queries.clone().zip(self.p.chunks_exact_mut(keys)) {
