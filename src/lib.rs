@@ -1,7 +1,7 @@
 //! mechgraph turns neural networks into graphs that researchers can read, search and test.
 //!
 //! Layers of the crate, each using only those to its right:
-//! `cli -> basis, report -> model, data -> ops -> kernel, device`.
+//! `cli -> basis, n2g, report -> model, data -> ops -> kernel, device`.
 
 pub mod basis;
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod error;
 pub mod kernel;
 pub mod manifest;
 pub mod model;
+pub mod n2g;
 pub mod ops;
 pub mod progress;
 pub mod report;
