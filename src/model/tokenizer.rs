@@ -52,6 +52,11 @@ impl Tokenizer {
         let named = if names.exists() { text::read(&names, "a JSON object")? } else { b"{}".to_vec() };
         Self::parse(&path, &bytes, (names, &named), config)
     }
+    /// As [`Tokenizer::open`], from the bytes of a `tokenizer.json` that lies in no folder; `folder` stands
+    /// for it in errors.
+    pub fn embedded(folder: &Path, bytes: &[u8], config: &Value) -> Result<Self> {
+        Self::parse(&folder.join(FILE), bytes, (folder.join("tokenizer_config.json"), b"{}"), config)
+    }
     fn parse(path: &Path, bytes: &[u8], (names, named): (PathBuf, &[u8]), config: &Value) -> Result<Self> {
         let broken = |e: String| Error::file(path, format!("no tokenizer that can be built ({e})"), EXPECTED);
         // The library's own threads would be beyond --threads.
