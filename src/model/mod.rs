@@ -109,6 +109,14 @@ impl Loaded {
             _ => Ok(tokenizer),
         }
     }
+    /// The names and bytes of the files behind [`Loaded::tokenizer`], for a copy that [`Tokenizer::open`]
+    /// reads in another folder.
+    pub fn tokenizer_files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        match self.folder.to_str().and_then(demo::text_of) {
+            Some((_, file)) => Ok(vec![(tokenizer::FILE, file.to_vec())]),
+            None => tokenizer::files(&self.folder),
+        }
+    }
 }
 
 impl Model {
@@ -434,6 +442,8 @@ mod tests {
         let (a, b) = (demo.tokenizer().unwrap(), folder.tokenizer().unwrap());
         assert_eq!((a.sha256(), a.size(), a.bos().unwrap()), (b.sha256(), 2048, Some(0)));
         assert_eq!(a.encode("Call me Ishmael.").unwrap(), b.encode("Call me Ishmael.").unwrap());
+        let files = demo.tokenizer_files().unwrap();
+        assert_eq!((&files, files[0].0, files.len()), (&folder.tokenizer_files().unwrap(), "tokenizer.json", 1));
         let e = Model::load("demo:modadd", DType::F32).unwrap().tokenizer().unwrap_err().to_string();
         assert!(e.ends_with("tokenizer.json: no such file; expected the tokenizer.json of a model"), "{e}");
     }
