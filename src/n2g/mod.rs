@@ -3,6 +3,10 @@
 //!
 //! Nothing here knows the command line, or which backends there are.
 
+pub mod dot;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod graph;
 pub mod lines;
 pub mod record;
 pub mod trie;
