@@ -18,11 +18,14 @@ pub mod common;
 pub mod config;
 pub mod devices;
 pub mod eval;
+pub mod export;
 pub mod jvp;
 pub mod kernels;
 pub mod lib;
+pub mod neuron;
 pub mod page;
 pub mod run_dir;
+pub mod show;
 
 /// Turns neural networks into graphs that researchers can read, search and test
 #[derive(clap::Parser, Debug)]
@@ -44,6 +47,10 @@ enum Command {
     Jvp(jvp::Args),
     /// Measure loss, perplexity and accuracy of a model
     Eval(eval::Args),
+    /// Show a neuron of an N2G run: facts, scores, graph and exemplars
+    Show(show::Args),
+    /// Write neurons of an N2G run as DOT or JSON
+    Export(export::Args),
     /// List the backends and say which one `auto` picks
     Devices(devices::Args),
     /// Check operations against f64 and time them against the device's ceilings
@@ -149,7 +156,7 @@ impl Command {
             Command::Jvp(a) => Some(&mut a.common),
             Command::Eval(a) => Some(&mut a.common),
             Command::Bench(a) => Some(&mut a.common),
-            Command::Devices(_) | Command::Kernels(_) => None,
+            Command::Show(_) | Command::Export(_) | Command::Devices(_) | Command::Kernels(_) => None,
         }
     }
     fn run(self) -> Result<()> {
@@ -159,6 +166,8 @@ impl Command {
             Command::Capture(a) => capture::run(a),
             Command::Jvp(a) => jvp::run(a),
             Command::Eval(a) => eval::run(a),
+            Command::Show(a) => show::run(a),
+            Command::Export(a) => export::run(a),
             Command::Devices(a) => devices::run(a),
             Command::Bench(a) => bench::run(a),
             Command::Kernels(a) => kernels::run(a),

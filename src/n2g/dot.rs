@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::graph::{Graph, Node};
+use super::graph::{Graph, Node, visible};
 
 /// DOT text of a graph called `name`. Text is read from left to right into the token that fires; each
 /// depth is a column. Graphviz takes it whatever the tokens hold.
@@ -10,7 +10,7 @@ pub fn dot(graph: &Graph, name: &str) -> String {
     let mut columns: Vec<usize> = graph.nodes.iter().map(|n| n.cluster).collect();
     columns.sort_unstable();
     columns.dedup();
-    let mut dot = format!("digraph {} {{\n", quoted(name));
+    let mut dot = format!("digraph {} {{\n", quoted(&visible(name)));
     dot += "  rankdir=RL;\n  splines=spline;\n  ranksep=1.5;\n  nodesep=0.2;\n";
     dot += "  node [shape=box, style=filled, fixedsize=true, width=2, height=0.75];\n  edge [penwidth=3, dir=back];\n";
     for column in columns {

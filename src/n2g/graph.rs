@@ -134,24 +134,27 @@ fn shade(value: f64, least: f64) -> u8 {
     255i64.saturating_sub(faded).clamp(0, 255) as u8
 }
 
-/// A token's text in one line that hides nothing: control characters and those that are not seen or turn
-/// the direction of writing are escaped as in JSON, a backslash is doubled, and spaces alone are quoted.
+/// A token's text as [`visible`] shows it, spaces alone quoted.
 pub fn label(text: &str) -> String {
-    if !text.is_empty() && text.chars().all(|c| c == ' ') {
-        return format!("'{text}'");
-    }
-    let mut label = String::with_capacity(text.len());
+    let is_blank = !text.is_empty() && text.chars().all(|c| c == ' ');
+    if is_blank { format!("'{text}'") } else { visible(text) }
+}
+
+/// A text in one line that hides nothing: control characters and those that are not seen or turn the
+/// direction of writing are escaped as in JSON, and a backslash is doubled.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\\' => label.push_str("\\\\"),
-            '\n' => label.push_str("\\n"),
-            '\r' => label.push_str("\\r"),
-            '\t' => label.push_str("\\t"),
-            c if is_hidden(c) => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| label.push_str(&format!("\\u{unit:04x}"))),
-            c => label.push(c),
+            '\\' => shown.push_str("\\\\"),
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            c if is_hidden(c) => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}"))),
+            c => shown.push(c),
         }
     }
-    label
+    shown
 }
 
 /// Control characters, line separators, and what Unicode calls format characters.

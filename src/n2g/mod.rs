@@ -9,5 +9,6 @@ pub(crate) mod fixture;
 pub mod graph;
 pub mod lines;
 pub mod record;
+pub mod records;
 pub mod trie;
 pub mod vocabulary;

@@ -126,6 +126,35 @@ pub struct TextScores {
     pub f1_interval: (f64, f64),
 }
 
+/// A line of a table of scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// What predicts, and on what.
+    pub what: &'static str,
+    pub counts: Counts,
+    /// 95 % bootstrap interval of F1.
+    pub f1_interval: Option<(f64, f64)>,
+}
+
+impl Scores {
+    /// All counts, in the order in which they are shown.
+    pub fn lines(&self) -> Vec<Line> {
+        let line = |what, counts, f1_interval| Line { what, counts, f1_interval };
+        let mut lines = vec![
+            line("trie, held-out windows", self.held_out, Some(self.f1_interval)),
+            line("trie, held-out windows that repeat none", self.unique, None),
+            line("token lookup, held-out windows", self.token, None),
+            line("n-gram lookup, held-out windows", self.ngram, None),
+        ];
+        if let Some(text) = &self.text {
+            lines.push(line("trie, unselected text", text.trie, Some(text.f1_interval)));
+            lines.push(line("token lookup, unselected text", text.token, None));
+            lines.push(line("n-gram lookup, unselected text", text.ngram, None));
+        }
+        lines
+    }
+}
+
 impl Counts {
     /// TP / (TP + FP); 0 where nothing was predicted.
     pub fn precision(&self) -> f64 {
