@@ -23,6 +23,7 @@ pub mod jvp;
 pub mod kernels;
 pub mod lib;
 pub mod neuron;
+pub mod neuron_page;
 pub mod page;
 pub mod run_dir;
 pub mod show;

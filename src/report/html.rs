@@ -14,7 +14,7 @@ pub const MAX_EDGES: usize = 4000;
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = concat!(include_str!("page.js"), include_str!("charts.js"));
+const SCRIPT: &str = concat!(include_str!("dom.js"), include_str!("page.js"), include_str!("charts.js"));
 
 /// What the script draws. Numbers that are not finite become `null`.
 #[derive(Serialize)]
@@ -92,7 +92,7 @@ pub fn html(page: &Page) -> String {
 }
 
 /// Replaces every `{{name}}` of the template in one pass, so that inserted text is never searched for markers.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut out = String::with_capacity(template.len() + values.iter().map(|v| v.1.len()).sum::<usize>());
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -105,7 +105,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 }
 
 /// Text as HTML content or attribute value.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -211,11 +211,11 @@ fn curve(curve: &Curve) -> CurveData<'_> {
 }
 
 /// Five significant digits: enough to read, a third of the bytes.
-fn short(value: f64) -> f64 {
+pub(super) fn short(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
 }
 
-fn facts(facts: &[(String, String)]) -> String {
+pub(super) fn facts(facts: &[(String, String)]) -> String {
     if facts.is_empty() {
         return String::new();
     }
@@ -226,7 +226,7 @@ fn facts(facts: &[(String, String)]) -> String {
     out + "</dl>\n"
 }
 
-fn table(table: &Table) -> String {
+pub(super) fn table(table: &Table) -> String {
     format!("<section>\n<h2>{}</h2>\n{}</section>\n", escape(&table.title), grid(&table.head, &table.rows))
 }
 

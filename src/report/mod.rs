@@ -3,6 +3,7 @@
 //! Nothing here computes a basis or reads a run; callers fill a [`Page`] and write the returned text.
 
 mod html;
+pub mod neurons;
 
 pub use html::{MAX_EDGES, html};
 
