@@ -4,6 +4,7 @@
 //! Nothing here knows the command line, or which backends there are.
 
 pub mod lines;
+pub mod probe;
 pub mod record;
 pub mod trie;
 pub mod vocabulary;
