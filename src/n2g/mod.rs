@@ -5,6 +5,9 @@
 
 pub mod lines;
 pub mod probe;
+pub mod prune;
 pub mod record;
+pub mod saliency;
+pub mod settings;
 pub mod trie;
 pub mod vocabulary;
