@@ -3,11 +3,14 @@
 //!
 //! Nothing here knows the command line, or which backends there are.
 
+pub mod exemplars;
 pub mod lines;
 pub mod probe;
 pub mod prune;
 pub mod record;
 pub mod saliency;
 pub mod settings;
+pub mod split;
 pub mod trie;
 pub mod vocabulary;
+pub mod windows;

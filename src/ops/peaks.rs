@@ -59,7 +59,7 @@ impl Args {
 /// the smallest keys are a random choice that depends on `seed` alone.
 pub fn pick(seed: u32, neuron: u32, sample: u32, positions: usize) -> (usize, u32) {
     let key = mix(mix(mix(seed ^ 0x9e37_79b9).wrapping_add(neuron)).wrapping_add(sample));
-    let position = u64::from(mix(key ^ 0x85eb_ca6b)) * positions as u64 >> 32;
+    let position = (u64::from(mix(key ^ 0x85eb_ca6b)) * positions as u64) >> 32;
     (position as usize, key)
 }
 
