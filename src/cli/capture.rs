@@ -14,7 +14,7 @@ use crate::model::capture::capture;
 /// Write activations at named sites of a model
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Folder of the model, or demo:modadd
+    /// Folder of the model, demo:modadd or demo:lm
     #[arg(value_name = "MODEL")]
     pub model: String,
     #[command(flatten)]

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use crate::data::stream::Runner;
 use crate::data::{self, Cut, DataSet};
+use crate::demo;
 use crate::device::{Choice, DType, Device, DriverChoice, Request};
 use crate::error::{Error, Result};
 use crate::model::{Loaded, Numbers};
@@ -124,9 +125,11 @@ impl DataFlags {
             )),
         }
     }
-    /// The value of `--data`, or the split of a `demo:` model that the command takes without it.
+    /// The value of `--data`, or what the command takes of a `demo:` model without it: its text, or else
+    /// this split.
     pub fn or_split(&self, model: &str, split: &str) -> String {
-        self.data.clone().unwrap_or_else(|| format!("{model}#{split}"))
+        let own = || if demo::text_of(model).is_some() { model.into() } else { format!("{model}#{split}") };
+        self.data.clone().unwrap_or_else(own)
     }
 }
 

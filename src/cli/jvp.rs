@@ -13,7 +13,7 @@ use crate::model::{Checkpoint, Model};
 /// Apply block Jacobians to given tangents and cotangents
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Folder of the model, or demo:modadd
+    /// Folder of the model, demo:modadd or demo:lm
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// safetensors with tokens and tangent.L or cotangent.L

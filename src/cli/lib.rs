@@ -29,7 +29,7 @@ const MAX_SOURCES: usize = 1 << 16;
 /// Compute the Local Interaction Basis of a model and its interaction graph
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Folder of the model, or demo:modadd
+    /// Folder of the model, demo:modadd or demo:lm
     #[arg(value_name = "MODEL")]
     pub model: String,
     #[command(flatten)]

@@ -16,6 +16,20 @@ const MANIFEST: &str = "run.json";
 const PARTIAL: &str = ".partial";
 const DATA: &str = "data";
 const CHECKPOINT: &str = "checkpoint";
+/// The files of runs beside their manifest and ablations.
+const FILES: [&str; 11] = [
+    "graph.safetensors",
+    "index.html",
+    "clusters.json",
+    "exemplars.safetensors",
+    "tries.safetensors",
+    "neurons.jsonl",
+    "scores.csv",
+    "summary.json",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
 /// How much work a kill may cost.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -138,10 +152,7 @@ impl RunDir {
 fn is_own(name: &str) -> bool {
     let whole = name.strip_suffix(PARTIAL).unwrap_or(name);
     let is_ablation = whole.starts_with("ablation-") && whole.ends_with(".json");
-    name == DATA
-        || name == CHECKPOINT
-        || is_ablation
-        || [MANIFEST, "graph.safetensors", "index.html", "clusters.json"].contains(&whole)
+    name == DATA || name == CHECKPOINT || is_ablation || whole == MANIFEST || FILES.contains(&whole)
 }
 
 fn is_partial(entry: &OsString, name: &str) -> bool {
@@ -200,6 +211,9 @@ mod tests {
         run.write("graph.safetensors", b"graph").unwrap();
         run.write("data/0.js", b"x").unwrap();
         run.write("ablation-node.json", b"{}").unwrap();
+        for name in FILES.iter().filter(|n| **n != "graph.safetensors") {
+            run.write(name, b"x").unwrap();
+        }
         assert!(RunDir::open_finished(&path).unwrap_err().to_string().contains("an unfinished run"));
         run.finish(example(), vec![("grams".into(), 1.0)]).unwrap();
         fs::write(path.join("notes.txt"), "mine").unwrap();

@@ -87,8 +87,13 @@ fn open(spec: &str) -> Result<(Checkpoint, Option<String>, String)> {
     }
     let name = name.map(String::from);
     if let Some(demo) = demo::name_of(file) {
-        let demo = demo::find(demo)?;
-        return Ok((Checkpoint::from_static(&Path::new(file).join("dataset.safetensors"), demo.dataset)?, name, file.into()));
+        return match demo::find(demo)?.data {
+            demo::Data::Splits(splits) => {
+                let path = Path::new(file).join("dataset.safetensors");
+                Ok((Checkpoint::from_static(&path, splits)?, name, file.into()))
+            }
+            demo::Data::Text { .. } => Err(Error::file(Path::new(file), "text", "a safetensors file")),
+        };
     }
     let path = PathBuf::from(file);
     if text_of(spec)?.is_some() {
@@ -455,6 +460,7 @@ mod tests {
         }
         let e = load("demo:modadd", &model).unwrap_err().to_string();
         assert!(e.contains("test, train"), "{e}");
+        assert_eq!(load("demo:lm", &model).unwrap_err().to_string(), "demo:lm: text; expected a safetensors file");
         let e = load("demo:other#train", &model).unwrap_err().to_string();
         assert!(e.contains("demo:modadd"), "{e}");
     }

@@ -31,7 +31,7 @@ pub struct DataSet {
     pub mask: Option<Vec<u32>>,
     /// Where the samples were cut from, if that is text.
     pub text: Option<TextInfo>,
-    /// `FILE` or `FILE#NAME` without its folder, or `demo:NAME#SPLIT`.
+    /// `FILE` or `FILE#NAME` without its folder, `demo:NAME#SPLIT`, or `demo:NAME` for its text.
     pub name: String,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::demo;
 use crate::error::{Error, Result};
 
 /// A kind of text file.
@@ -31,14 +32,15 @@ impl TextKind {
     }
 }
 
-/// The text file that `--data` names; `None` if it names something else. Fails on `FILE#NAME` where FILE
-/// is one: text has no parts.
+/// The text file that `--data` names, or `demo:NAME` where a text travels with that model; `None` if it
+/// names something else. Fails on `FILE#NAME` where FILE is one: text has no parts.
 pub fn text_of(spec: &str) -> Result<Option<(&Path, TextKind)>> {
-    if let Some(kind) = TextKind::of(Path::new(spec)) {
+    let kind = |spec: &str| demo::text_of(spec).map(|_| TextKind::Txt).or_else(|| TextKind::of(Path::new(spec)));
+    if let Some(kind) = kind(spec) {
         return Ok(Some((Path::new(spec), kind)));
     }
     match spec.rsplit_once('#') {
-        Some((file, _)) if TextKind::of(Path::new(file)).is_some() && !Path::new(spec).exists() => {
+        Some((file, _)) if kind(file).is_some() && !Path::new(spec).exists() => {
             Err(Error::flag("--data", spec, "FILE alone: text has no parts with a NAME"))
         }
         _ => Ok(None),
@@ -54,11 +56,14 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Reads a file. Lines of a .jsonl that hold nothing but white space are passed over.
+    /// Reads a file, or the text of `demo:NAME`. Lines of a .jsonl that hold nothing but white space are passed over.
     ///
     /// Fails with one sentence on a missing file, on bytes that are not UTF-8, and on lines that are not
     /// JSON objects with a string `text`.
     pub fn read(path: &Path, kind: TextKind) -> Result<Self> {
+        if let Some((text, _)) = path.to_str().and_then(demo::text_of) {
+            return Ok(Self { texts: vec![text.into()], sha256: format!("{:x}", Sha256::digest(text)) });
+        }
         let expected = "a text file";
         match std::fs::metadata(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::file(path, "no such file", expected)),
@@ -120,6 +125,9 @@ mod tests {
         let text = |spec| text_of(spec).map(|t| t.map(|t| t.1)).map_err(|e| e.to_string());
         assert_eq!([text("a#b.txt"), text("a#b"), text("demo:modadd#test")], [Ok(Some(TextKind::Txt)), Ok(None), Ok(None)]);
         assert_eq!(text("a.txt#b").unwrap_err(), "--data: found a.txt#b; expected FILE alone: text has no parts with a NAME");
+        assert_eq!([text("demo:lm"), text("demo:none")], [Ok(Some(TextKind::Txt)), Ok(None)]);
+        let e = text("demo:lm#train").unwrap_err();
+        assert_eq!(e, "--data: found demo:lm#train; expected FILE alone: text has no parts with a NAME");
     }
 
     #[test]

@@ -204,6 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn the_text_of_a_demo_is_cut_like_any_other() {
+        let lm = Model::load("demo:lm", DType::F32).unwrap();
+        let set = load_or_cut("demo:lm", &lm, Cut::default()).unwrap();
+        let text = include_str!("../../demos/lm/sample.txt");
+        let f = Folder::new();
+        let file = load_or_cut(f.write("sample.txt", text).to_str().unwrap(), &lm, Cut::default()).unwrap();
+        assert_eq!((set.name.as_str(), &set.sha256), ("demo:lm", &file.sha256));
+        assert_eq!((&set.samples, &set.text), (&file.samples, &file.text));
+        let info = set.text.unwrap();
+        assert_eq!((info.source, info.window, info.documents), (TextKind::Txt, 128, 1));
+        // A model without tokenizer takes no text from anywhere.
+        let modadd = Model::load("demo:modadd", DType::F32).unwrap();
+        let e = load_or_cut("demo:lm", &modadd, Cut::default()).unwrap_err().to_string();
+        assert!(e.ends_with("tokenizer.json: no such file; expected the tokenizer.json of a model"), "{e}");
+    }
+
+    #[test]
     fn what_fills_no_window_is_refused() {
         let f = Folder::new();
         f.write("empty.txt", "");

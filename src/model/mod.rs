@@ -93,10 +93,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Opens the tokenizer in the model's folder. Fails if there is none, or if it knows more tokens than
+    /// Opens the tokenizer in the model's folder, or that of a demo. Fails if there is none, or if it knows more tokens than
     /// the model embeds; a model that embeds more than that is fine, as vocabularies are often padded.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let tokenizer = Tokenizer::open(&self.folder, &self.config_json)?;
+        let tokenizer = match self.folder.to_str().and_then(demo::text_of) {
+            Some((_, file)) => Tokenizer::embedded(&self.folder, file, &self.config_json)?,
+            None => Tokenizer::open(&self.folder, &self.config_json)?,
+        };
         match self.model.d_vocab() {
             Some(d_vocab) if tokenizer.size() > d_vocab => {
                 let found = format!("a vocabulary of {} tokens", tokenizer.size());
@@ -104,6 +107,14 @@ impl Loaded {
                 Err(Error::file(&self.folder.join(tokenizer::FILE), found, expected))
             }
             _ => Ok(tokenizer),
+        }
+    }
+    /// The names and bytes of the files behind [`Loaded::tokenizer`], for a copy that [`Tokenizer::open`]
+    /// reads in another folder.
+    pub fn tokenizer_files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        match self.folder.to_str().and_then(demo::text_of) {
+            Some((_, file)) => Ok(vec![(tokenizer::FILE, file.to_vec())]),
+            None => tokenizer::files(&self.folder),
         }
     }
 }
@@ -420,6 +431,21 @@ mod tests {
         assert!(a.config.read_last);
         assert_eq!(max_diff(&a.blocks[0].w_q.to_f64(), &b.blocks[0].w_q.to_f64()), 0.0);
         assert!(a.w_u.to_f64().iter().any(|&x| x != 0.0));
+    }
+
+    #[test]
+    fn the_demo_of_text_has_its_tokenizer() {
+        let demo = Model::load("demo:lm", DType::F32).unwrap();
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("demos/lm");
+        let folder = Model::load(dir.to_str().unwrap(), DType::F32).unwrap();
+        assert_eq!((demo.name.as_str(), &demo.sha256), ("demo:lm", &folder.sha256));
+        let (a, b) = (demo.tokenizer().unwrap(), folder.tokenizer().unwrap());
+        assert_eq!((a.sha256(), a.size(), a.bos().unwrap()), (b.sha256(), 2048, Some(0)));
+        assert_eq!(a.encode("Call me Ishmael.").unwrap(), b.encode("Call me Ishmael.").unwrap());
+        let files = demo.tokenizer_files().unwrap();
+        assert_eq!((&files, files[0].0, files.len()), (&folder.tokenizer_files().unwrap(), "tokenizer.json", 1));
+        let e = Model::load("demo:modadd", DType::F32).unwrap().tokenizer().unwrap_err().to_string();
+        assert!(e.ends_with("tokenizer.json: no such file; expected the tokenizer.json of a model"), "{e}");
     }
 
     #[test]

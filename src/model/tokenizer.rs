@@ -4,6 +4,7 @@
 
 mod cuts;
 mod guard;
+mod texts;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ use guard::guarded;
 
 /// The file in a model's folder.
 pub const FILE: &str = "tokenizer.json";
+/// The file beside it that may name special tokens.
+const NAMES: &str = "tokenizer_config.json";
 /// The most bytes of a `tokenizer.json`; those of vocabularies of a quarter million tokens have some 30 MB.
 const MAX_BYTES: u64 = 256 << 20;
 /// The most white space characters in a row. From some hundred thousand on, the patterns that split text
@@ -46,11 +49,14 @@ impl Tokenizer {
     ///
     /// Fails with one sentence on a missing or broken file, and on merges that are dropped at random.
     pub fn open(folder: &Path, config: &Value) -> Result<Self> {
-        let path = folder.join(FILE);
-        let bytes = text::read_up_to(&path, EXPECTED, MAX_BYTES)?;
-        let names = folder.join("tokenizer_config.json");
-        let named = if names.exists() { text::read(&names, "a JSON object")? } else { b"{}".to_vec() };
-        Self::parse(&path, &bytes, (names, &named), config)
+        let files = files(folder)?;
+        let named = files.get(1).map_or(b"{}".as_slice(), |(_, bytes)| bytes);
+        Self::parse(&folder.join(FILE), &files[0].1, (folder.join(NAMES), named), config)
+    }
+    /// As [`Tokenizer::open`], from the bytes of a `tokenizer.json` that lies in no folder; `folder` stands
+    /// for it in errors.
+    pub fn embedded(folder: &Path, bytes: &[u8], config: &Value) -> Result<Self> {
+        Self::parse(&folder.join(FILE), bytes, (folder.join(NAMES), b"{}"), config)
     }
     fn parse(path: &Path, bytes: &[u8], (names, named): (PathBuf, &[u8]), config: &Value) -> Result<Self> {
         let broken = |e: String| Error::file(path, format!("no tokenizer that can be built ({e})"), EXPECTED);
@@ -109,6 +115,17 @@ impl Tokenizer {
             |e| Error::file(&self.path, format!("a tokenizer that fails on token ids ({e})"), "one that can decode them");
         guarded(|| self.pipeline.decode(ids, false)).map_err(failed)
     }
+    /// By id below [`Tokenizer::size`]: the text of that token alone, as a reader of text sees it.
+    ///
+    /// Tokens of byte-level vocabularies are their bytes as UTF-8, and those of byte fallbacks (`<0x0A>`)
+    /// their byte; bytes that are no UTF-8 alone are escaped as `\xE2\x80`, so that different bytes have
+    /// different texts. `▁` of SentencePiece is a space. Special tokens have their names, word pieces keep
+    /// their `##`, and an id without token is `<id 123>`.
+    pub fn token_texts(&self) -> Result<Vec<String>> {
+        let failed =
+            |e| Error::file(&self.path, format!("a tokenizer that fails to list its tokens ({e})"), "one that can list them");
+        guarded(|| Ok(texts::texts(&self.pipeline, self.size))).map_err(failed)
+    }
     /// The largest id + 1, tokens that were added to the vocabulary included.
     pub fn size(&self) -> usize {
         self.size
@@ -151,6 +168,16 @@ impl Tokenizer {
         let expected = "the id of a token of tokenizer.json, or null";
         known.map(Some).ok_or_else(|| Error::file(path, format!("key {key} is {}", brief(value)), expected))
     }
+}
+
+/// Names and bytes: `tokenizer.json` of a folder and, where there is one, `tokenizer_config.json`.
+pub fn files(folder: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut files = vec![(FILE, text::read_up_to(&folder.join(FILE), EXPECTED, MAX_BYTES)?)];
+    let names = folder.join(NAMES);
+    if names.exists() {
+        files.push((NAMES, text::read(&names, "a JSON object")?));
+    }
+    Ok(files)
 }
 
 /// Where a run of white space becomes too long.

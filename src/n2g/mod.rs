@@ -3,7 +3,11 @@
 //!
 //! Nothing here knows the command line, or which backends there are.
 
+pub mod dot;
 pub mod exemplars;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod graph;
 pub mod lines;
 pub mod probe;
 pub mod prune;

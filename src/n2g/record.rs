@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::graph::Graph;
+
 /// The file of a RUN: one record a line, by layer and neuron.
 pub const FILE: &str = "neurons.jsonl";
 
@@ -36,6 +38,9 @@ pub struct Record {
     pub train: Vec<usize>,
     pub test: Vec<usize>,
     pub prompts: Vec<Prompt>,
+    /// What is drawn of its patterns; absent where the run ended before tries, and of what failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Graph>,
     /// On the windows that were held out; absent where the run ended before scores.
     pub scores: Option<Scores>,
 }

@@ -18,6 +18,7 @@ mod elementary;
 pub mod embed;
 #[cfg(test)]
 mod fixture;
+pub mod forest;
 pub mod gated;
 pub mod gather;
 pub mod gram;

@@ -292,3 +292,29 @@ fn a_trained_model_predicts_its_text() {
     println!("perplexity {plain}, with BOS {bos}");
     assert!(plain < 60.0 && bos < 60.0, "perplexity {plain}, with BOS {bos}");
 }
+
+#[test]
+fn the_demo_of_text_needs_no_data() {
+    let eval = |flags: &[&str]| -> Value {
+        let outcome = run(&[&["eval", "demo:lm", "--samples", "16", "--json", "--quiet"], flags].concat());
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""));
+        serde_json::from_str(&outcome.stdout).unwrap()
+    };
+    let (plain, named) = (eval(&[]), eval(&["--data", "demo:lm"]));
+    assert_eq!((&plain["data"], &plain["loss"]), (&named["data"], &named["loss"]));
+    assert_eq!((&plain["data"]["name"], &plain["data"]["text"]["source"]), (&json!("demo:lm"), &json!("txt")));
+    assert!(plain["perplexity"].as_f64().unwrap() < 60.0, "{plain}");
+    assert_eq!(eval(&["--window", "64", "--bos"])["data"]["text"]["bos"], 0);
+    let dir = tempfile::tempdir().unwrap();
+    let [out, graph] = ["acts.safetensors", "RUN"].map(|name| dir.path().join(name).display().to_string());
+    let capture = ["capture", "demo:lm", "--sites", "mlp_act", "--layers", "0", "--samples", "2", "--quiet", "--out", &out];
+    assert_eq!(run(&capture).status, Some(0));
+    let bytes = std::fs::read(&out).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert!(file.iter().any(|(_, t)| t.shape() == [2, 128, 512]), "{:?}", file.names());
+    let lib = ["lib", "demo:lm", "--samples", "1", "--window", "4", "--node-layers", "ln2.5,unembed", "--quiet", "--out", &graph];
+    let outcome = run(&lib);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""));
+    let sentence = failure(&["eval", "demo:lm", "--data", "demo:lm#train"]);
+    assert_eq!(sentence, "--data: found demo:lm#train; expected FILE alone: text has no parts with a NAME");
+}
