@@ -30,7 +30,8 @@ pub fn duplicates(exemplars: &[(&[u32], usize)]) -> Vec<Option<usize>> {
     (0..exemplars.len()).map(|i| (0..i).find(|&j| repeats(exemplars[i], exemplars[j]))).collect()
 }
 
-fn repeats((a, at_a): (&[u32], usize), (b, at_b): (&[u32], usize)) -> bool {
+/// Whether one window nearly repeats another; see [`duplicates`].
+pub fn repeats((a, at_a): (&[u32], usize), (b, at_b): (&[u32], usize)) -> bool {
     let shared = at_a.min(at_b).min(BEFORE);
     let same = (0..=shared).filter(|back| a[at_a - back] == b[at_b - back]).count();
     shared + 1 >= FEWEST && 4 * same >= 3 * (shared + 1)
