@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::packed::Packed;
 use super::stream::{Input, Pass};
 use super::{DataSet, Samples};
-use crate::device::{Arena, DType, Device, Program, Real, View};
+use crate::device::{Arena, DType, Device, IntBuffer, Program, Real, View};
 use crate::error::{Error, Result};
 use crate::model::lm::forward::Inputs;
 use crate::ops::offload::Mirror;
@@ -98,6 +98,10 @@ impl AnyArena {
     /// The buffer of `v`.
     pub fn read(&self, v: &View) -> Vec<f64> {
         each!(&self.host, a => a.real(v.buffer).iter().map(|x| x.to_f64()).collect())
+    }
+    /// The numbers of a buffer.
+    pub fn ints(&self, b: IntBuffer) -> &[u32] {
+        each!(&self.host, a => a.int(b))
     }
     /// The rows of `v` back to back.
     pub fn read_rows(&self, v: &View) -> Vec<f64> {

@@ -13,6 +13,7 @@ mod targets;
 pub mod tensor_file;
 mod text;
 pub mod tree;
+pub mod visit;
 mod windows;
 
 pub use load::{load, load_or_cut};

@@ -11,14 +11,20 @@ use crate::model::lm::forward::Inputs;
 pub struct Packed {
     tokens: Vec<u32>,
     positions: Vec<u32>,
+    /// A number a key: where its sequence begins and ends among the keys, and its row.
     first: Vec<u32>,
     end: Vec<u32>,
+    keys: Vec<u32>,
     seen: Option<Vec<u32>>,
     /// The first row of each sequence, empty ones too.
     starts: Vec<u32>,
+    /// By row: its place among the keys.
+    asking: Vec<u32>,
     /// The rows that are read out, and their positions.
     queries: Vec<u32>,
     query_positions: Vec<u32>,
+    /// Their places among the keys.
+    query_asking: Vec<u32>,
 }
 
 impl Packed {
@@ -30,12 +36,25 @@ impl Packed {
     }
     /// Appends a sequence.
     pub fn push(&mut self, tokens: &[u32]) {
+        self.push_behind(0..0, tokens);
+    }
+    /// Appends a sequence that begins with the `shared` rows, those of a sequence from its first one on,
+    /// and goes on with `tokens`. Only for causal models, where the rows do not change by what follows.
+    pub fn push_behind(&mut self, shared: Range<usize>, tokens: &[u32]) {
         let (from, to) = (self.tokens.len() as u32, (self.tokens.len() + tokens.len()) as u32);
+        let behind = shared.len() as u32;
+        let (first, end) = (self.keys.len() as u32, self.keys.len() as u32 + behind + to - from);
         self.starts.push(from);
         self.tokens.extend_from_slice(tokens);
-        self.positions.extend(0..to - from);
-        self.first.extend((from..to).map(|_| from));
-        self.end.extend((from..to).map(|_| to));
+        self.positions.extend((0..to - from).map(|i| behind + i));
+        self.asking.extend(first + behind..end);
+        if from == to {
+            // Without rows of its own it asks nothing.
+            return;
+        }
+        self.keys.extend(shared.map(|row| row as u32).chain(from..to));
+        self.first.extend((first..end).map(|_| first));
+        self.end.extend((first..end).map(|_| end));
         if let Some(seen) = &mut self.seen {
             seen.resize(to as usize, 1);
         }
@@ -43,6 +62,10 @@ impl Packed {
     /// Rows so far.
     pub fn rows(&self) -> usize {
         self.tokens.len()
+    }
+    /// Keys so far: as many as rows, unless rows are shared.
+    pub fn keys(&self) -> usize {
+        self.keys.len()
     }
     /// The rows of sequence `i`, counted as they were appended; none of one that was not.
     pub fn range(&self, i: usize) -> Range<usize> {
@@ -55,7 +78,10 @@ impl Packed {
     }
     /// Reads out the last row of each sequence.
     pub fn read_last(&mut self) {
-        let is_last = |i: &u32| self.end[*i as usize] == i + 1;
+        let is_last = |i: &u32| {
+            let key = self.asking[*i as usize];
+            self.end[key as usize] == key + 1
+        };
         let rows: Vec<u32> = (0..self.rows() as u32).filter(is_last).collect();
         self.read(&rows);
     }
@@ -63,7 +89,8 @@ impl Packed {
     pub fn read(&mut self, rows: &[u32]) {
         self.queries = rows.to_vec();
         // A row that there is not is refused when the batch is run.
-        self.query_positions = rows.iter().map(|&row| self.positions.get(row as usize).copied().unwrap_or(0)).collect();
+        let at = |of: &[u32]| rows.iter().map(|&row| of.get(row as usize).copied().unwrap_or(0)).collect();
+        (self.query_positions, self.query_asking) = (at(&self.positions), at(&self.asking));
     }
     /// Fills up to `rows` rows with sequences of one token, and up to `queries` rows to read out, so that a
     /// batch fits a program of that many. The rows that were read out before stay the first of them.
@@ -76,6 +103,15 @@ impl Packed {
         let fillers = (0..missing).map(|i| (all + i).saturating_sub(missing).max(last));
         let queries: Vec<u32> = self.queries.iter().copied().chain(fillers).collect();
         self.read(&queries);
+    }
+    /// Fills up to `keys` keys with some that nothing asks for, as the last thing before a batch is run.
+    pub fn fill_keys(&mut self, keys: usize) {
+        while self.keys.len() < keys {
+            let key = self.keys.len() as u32;
+            self.keys.push(0);
+            self.first.push(key);
+            self.end.push(key + 1);
+        }
     }
     /// What goes into each buffer of `inputs`. Fails if one has another size, if the rows to read out do not
     /// ascend, and if a sequence is longer than the batch may hold.
@@ -94,6 +130,13 @@ impl Packed {
             (inputs.packing.first, &self.first),
             (inputs.packing.end, &self.end),
         ];
+        let keys = inputs.packing.first.len;
+        if self.keys.len() != keys {
+            return wrong(format!("{} keys", self.keys.len()), format!("{keys} keys"));
+        }
+        if let Some(shared) = inputs.shared {
+            contents.extend([(shared.rows, &self.keys[..]), (shared.asking, &self.asking)]);
+        }
         match (inputs.packing.seen, &self.seen) {
             (Some(buffer), Some(seen)) if seen.len() == buffer.len => contents.push((buffer, seen)),
             (Some(buffer), Some(seen)) => {
@@ -111,6 +154,9 @@ impl Packed {
                 return wrong("rows to read out".into(), format!("numbers below {} that ascend", self.rows()));
             }
             contents.extend([(q.rows, &self.queries[..]), (q.positions, &self.query_positions)]);
+            if inputs.shared.is_some() {
+                contents.push((q.asking, &self.query_asking));
+            }
         }
         Ok(contents)
     }

@@ -48,6 +48,13 @@ impl Session {
     pub fn read(&self, v: &View) -> Vec<f64> {
         self.arena.read_rows(v)
     }
+    /// Of a value of the last run single elements, by row and column. Fails on one that it does not have.
+    pub fn read_elements(&self, v: &View, at: &[(usize, usize)]) -> Result<Vec<f64>> {
+        match at.iter().find(|(row, column)| *row >= v.rows || *column >= v.cols) {
+            Some(beyond) => Err(Error::shape("packing", format!("element {beyond:?}"), format!("[{}, {}]", v.rows, v.cols))),
+            None => Ok(at.iter().flat_map(|&(row, column)| self.arena.read_part(v, row..row + 1, &[column])).collect()),
+        }
+    }
     /// Of a value of the last run these columns of `rows`, row by row: neurons that are read, say. Fails on
     /// rows and columns that it does not have.
     pub fn read_part(&self, v: &View, rows: Range<usize>, columns: &[usize]) -> Result<Vec<f64>> {

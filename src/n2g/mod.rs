@@ -4,11 +4,21 @@
 //! Nothing here knows the command line, or which backends there are.
 
 pub mod dot;
+pub mod evaluate;
+pub mod exemplars;
+pub mod fit;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod graph;
 pub mod lines;
+pub mod neuron;
+pub mod probe;
+pub mod prune;
 pub mod record;
 pub mod records;
+pub mod saliency;
+pub mod settings;
+pub mod split;
 pub mod trie;
 pub mod vocabulary;
+pub mod windows;

@@ -8,13 +8,15 @@ mod nested;
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 pub use crate::ops::forest::{Choice, START, WILDCARD};
 pub use nested::Style;
 
 use super::lines::{Element, Line};
 
 /// One element of a pattern. Node 0 of a trie is its root, which has no key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     pub key: u32,
     pub importance: f64,
@@ -28,7 +30,7 @@ pub struct Node {
 }
 
 /// A tree of patterns, read from the activating token backwards.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trie {
     pub nodes: Vec<Node>,
 }
@@ -83,7 +85,11 @@ impl Trie {
     }
     /// The node of the last element of a line, which is made if it is not there; the root for none.
     fn path(&mut self, line: &Line) -> u32 {
-        line.elements.iter().fold(0, |node, e| self.child_or_new(node, e.key, || Node::of(e)))
+        line.elements.iter().fold(0, |node, e| self.descend(node, e))
+    }
+    /// The child of `node` for an element, which is made if it is not there.
+    pub fn descend(&mut self, node: u32, element: &Element) -> u32 {
+        self.child_or_new(node, element.key, || Node::of(element))
     }
     fn child_or_new(&mut self, node: u32, key: u32, new: impl FnOnce() -> Node) -> u32 {
         self.child(node, key).unwrap_or_else(|| {

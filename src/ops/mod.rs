@@ -36,6 +36,7 @@ pub mod norm_moments;
 pub mod offload;
 mod outputs;
 pub mod packing;
+pub mod peaks;
 pub mod probes;
 pub mod rope;
 mod rows;
@@ -119,6 +120,7 @@ launches! {
     Normalise(norm::NormaliseArgs) => norm::cpu_normalise;
     NormaliseTangent(norm::NormaliseTangent) => norm::cpu_normalise_tangent;
     NormaliseCotangent(norm::NormaliseCotangent) => norm::cpu_normalise_cotangent;
+    Peaks(peaks::Args) => peaks::cpu;
     Probes(probes::Args) => probes::cpu;
     Readout(mask::ReadoutArgs) => mask::cpu_readout;
     Rope(rope::Args) => rope::cpu;

@@ -18,11 +18,24 @@ pub struct Inputs {
     pub tokens: IntBuffer,
     /// `[n]`: the position of each row in its sequence.
     pub positions: IntBuffer,
+    /// Of the `n` rows, or of the keys where `shared` is set.
     pub packing: Packing,
+    /// Where sequences go on behind the rows of others, only in causal models.
+    pub shared: Option<Shared>,
     /// The rows that are read out, where not all are.
     pub queries: Option<Queries>,
     /// Positions of the longest sequence that a batch may hold.
     pub longest: usize,
+}
+
+/// Keys of sequences that begin with rows of others: those rows are computed once, and attention reads
+/// their keys and values wherever they belong. A row is computed in one sequence and asks in that one.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// `[k]`: the row of each key.
+    pub rows: IntBuffer,
+    /// `[n]`: among the keys, the place of each row in its own sequence, ascending.
+    pub asking: IntBuffer,
 }
 
 /// The rows that are read out, in ascending order: behind the attention of `layer` there are no others.
@@ -33,6 +46,8 @@ pub struct Queries {
     pub rows: IntBuffer,
     /// `[m]`: its position in its sequence.
     pub positions: IntBuffer,
+    /// `[m]`: its place among the keys; `rows` itself unless keys are shared.
+    pub asking: IntBuffer,
 }
 
 impl Inputs {
@@ -44,8 +59,22 @@ impl Inputs {
             tokens: ints(n),
             positions: ints(n),
             packing: Packing { first: ints(n), end: ints(n), seen: masked.then(|| ints(n)) },
-            queries: queries.map(|(layer, m)| Queries { layer, rows: ints(m), positions: ints(m) }),
+            shared: None,
+            queries: queries.map(|(layer, m)| {
+                let rows = ints(m);
+                Queries { layer, rows, positions: ints(m), asking: rows }
+            }),
             longest,
+        }
+    }
+    /// As [`Inputs::new`], for `n` rows whose sequences have `keys` keys in all, as some of them share rows.
+    pub fn sharing(b: &mut Builder<Launch>, n: usize, keys: usize, longest: usize, queries: Option<(usize, usize)>) -> Self {
+        let inputs = Self::new(b, n, longest, false, queries);
+        Self {
+            packing: Packing { first: b.ints(keys), end: b.ints(keys), seen: None },
+            shared: Some(Shared { rows: b.ints(keys), asking: b.ints(n) }),
+            queries: inputs.queries.map(|q| Queries { asking: b.ints(q.rows.len), ..q }),
+            ..inputs
         }
     }
 }
@@ -356,7 +385,7 @@ impl<'a> Forward<'a> {
     fn attention(&mut self, b: &mut Builder<Launch>, layer: usize, input: View) -> Result<AttentionTrace> {
         let a = &self.block(layer).attention;
         let queries = self.queries(layer);
-        let ([mut q, mut k, v], early) = self.projected(b, layer, input)?;
+        let ([mut q, mut k, mut v], early) = self.projected(b, layer, input)?;
         let mut raw = None;
         if let Projections::Separate { norms: Some((q_norm, k_norm)), .. } = &a.projections {
             raw = Some((q.view, k.view));
@@ -372,8 +401,12 @@ impl<'a> Forward<'a> {
         let z = self.matrix(b, q.view.rows, a.heads * a.d_head);
         let at = self.wanted(layer, Site::Pattern);
         let pattern = at.map(|_| self.matrix(b, q.view.rows * a.heads, self.inputs.longest));
-        let (packing, queries) = (self.inputs.packing, queries.map(|q| q.rows));
-        let primal = sdpa::Primal { shape: self.shape(a), packing, queries, q, k, v };
+        let (packing, mut asking) = (self.inputs.packing, queries.map(|q| q.asking));
+        if let Some(shared) = self.inputs.shared {
+            (k.view, v.view) = (self.gathered(b, k.view, shared.rows)?, self.gathered(b, v.view, shared.rows)?);
+            asking = asking.or(Some(shared.asking));
+        }
+        let primal = sdpa::Primal { shape: self.shape(a), packing, queries: asking, q, k, v };
         let args = sdpa::Args { primal, z, pattern };
         args.check()?;
         b.push(Launch::Sdpa(args));

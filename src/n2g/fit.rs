@@ -1,0 +1,152 @@
+//! Tries whose values come from the training windows.
+//!
+//! Pruning and saliency say which contexts may matter; how far they do is counted. Every node of the trie
+//! that the lines make stands for the training positions whose walk ends there. A node that a window's own
+//! lines made says nothing of that window, since it would always be right: a walk over a window passes
+//! only nodes that lines of other windows made too. The share of positions that fire is drawn towards that
+//! of the node in front, as counts are small, and a node fires if its share reaches the threshold that
+//! gives the training windows the best F1.
+
+use super::evaluate::Window;
+use super::lines::{Element, Line};
+use super::trie::{Trie, WILDCARD};
+use super::vocabulary::Vocabulary;
+
+/// Positions that the share of the node in front counts for.
+const PRIOR: f64 = 1.0;
+/// Thresholds that are tried, in steps of 1 / 40.
+const STEPS: std::ops::RangeInclusive<usize> = 4..=24;
+
+/// A training window with the lines of its pivots.
+#[derive(Clone, Debug)]
+pub struct Evidence<'a> {
+    pub window: Window<'a>,
+    pub lines: Vec<Line>,
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// Windows whose lines pass it, a bit each.
+    makers: u128,
+    /// Positions whose walk ends here, and those of them that fire, by window.
+    ends: Vec<(u32, u32)>,
+    /// Sum of the activations of those that fire, and of those that do not.
+    fired: f64,
+    quiet: f64,
+}
+
+/// The trie of a neuron. Tokens that fire without being a pivot have a line of their own without context.
+pub fn fit(evidence: &[Evidence], vocabulary: &Vocabulary, fire: f64) -> Trie {
+    let mut trie = Trie::new();
+    let mut nodes = vec![Node::default()];
+    let windows = evidence.len().min(128);
+    for (w, e) in evidence.iter().enumerate().take(windows) {
+        for line in e.lines.iter().cloned().chain(single(e.window, vocabulary, fire)) {
+            let mut at = 0;
+            nodes[0].makers |= 1 << w;
+            for element in &line.elements {
+                at = trie.descend(at, element);
+                nodes.resize_with(trie.nodes.len(), Node::default);
+                nodes[at as usize].makers |= 1 << w;
+            }
+        }
+    }
+    nodes.iter_mut().for_each(|n| n.ends = vec![(0, 0); windows]);
+    // Where each position ends without its own window's lines.
+    let mut ends: Vec<(usize, u32, bool)> = Vec::new();
+    for (w, e) in evidence.iter().enumerate().take(windows) {
+        let keys: Vec<Option<u32>> = e.window.tokens.iter().map(|id| vocabulary.key(*id)).collect();
+        for (t, &act) in e.window.act.iter().enumerate() {
+            let end = walk(&trie, &nodes, &keys[..=t], !(1u128 << w));
+            let (fires, node) = (act >= fire, &mut nodes[end as usize]);
+            node.ends[w].0 += 1;
+            node.ends[w].1 += u32::from(fires);
+            *(if fires { &mut node.fired } else { &mut node.quiet }) += act;
+            ends.push((w, end, fires));
+        }
+    }
+    let parents = parents(&trie);
+    let threshold = threshold(&nodes, &parents, &ends, windows);
+    let shares = shares(&nodes, &parents, None);
+    let mean_fired = {
+        let (sum, n) = nodes.iter().fold((0.0, 0), |(s, n), x| (s + x.fired, n + x.ends.iter().map(|e| e.1).sum::<u32>()));
+        if n == 0 { 1.0 } else { sum / f64::from(n) }
+    };
+    for i in 1..trie.nodes.len() {
+        let (all, fired) = nodes[i].ends.iter().fold((0, 0), |(a, f), e| (a + e.0, f + e.1));
+        let fires = shares[i] >= threshold;
+        let value = match fires {
+            true if fired > 0 => nodes[i].fired / f64::from(fired),
+            true => mean_fired,
+            false if all > fired => (nodes[i].quiet / f64::from(all - fired)).clamp(0.0, fire * 0.999),
+            false => shares[i] * fire * 0.999,
+        };
+        trie.nodes[i].end = Some(value);
+    }
+    trie
+}
+
+/// Lines of one token for all that fire in a window.
+fn single<'a>(window: Window<'a>, vocabulary: &'a Vocabulary, fire: f64) -> impl Iterator<Item = Line> + 'a {
+    let firing = window.tokens.iter().zip(window.act).filter(move |(_, act)| **act >= fire);
+    firing.filter_map(|(id, act)| {
+        let element = Element { key: vocabulary.key(*id)?, importance: 1.0, activation: *act, activates: true };
+        Some(Line { elements: vec![element], value: *act })
+    })
+}
+
+/// The last node of the walk back from the end of `keys` over nodes that one of `makers` made.
+fn walk(trie: &Trie, nodes: &[Node], keys: &[Option<u32>], makers: u128) -> u32 {
+    let mut at = 0;
+    for key in keys.iter().rev() {
+        let allowed = |child: &u32| nodes[*child as usize].makers & makers != 0;
+        let literal = key.and_then(|key| trie.child(at, key)).filter(allowed);
+        match literal.or_else(|| trie.child(at, WILDCARD).filter(allowed)) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    at
+}
+
+/// By node: the one in front of it. Nodes come behind their parents.
+fn parents(trie: &Trie) -> Vec<u32> {
+    let mut parents = vec![0; trie.nodes.len()];
+    for (i, node) in trie.nodes.iter().enumerate() {
+        node.children.iter().for_each(|child| parents[*child as usize] = i as u32);
+    }
+    parents
+}
+
+/// By node: the share of its positions that fire, drawn towards that of the node in front; of the first
+/// tokens, towards that of all of them. Window `without` is left out.
+fn shares(nodes: &[Node], parents: &[u32], without: Option<usize>) -> Vec<f64> {
+    let count = |node: &Node| {
+        let kept = node.ends.iter().enumerate().filter(|(w, _)| Some(*w) != without);
+        kept.fold((0.0, 0.0), |(all, fired), (_, e)| (all + f64::from(e.0), fired + f64::from(e.1)))
+    };
+    let (all, fired) = nodes[1..].iter().map(count).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+    // Half a position of either kind keeps this a share where nothing was counted.
+    let mut shares = vec![(fired + 0.5) / (all + 1.0); nodes.len()];
+    for i in 1..nodes.len() {
+        let (all, fired) = count(&nodes[i]);
+        shares[i] = (fired + PRIOR * shares[parents[i] as usize]) / (all + PRIOR);
+    }
+    shares
+}
+
+/// The threshold on shares with the best F1 on windows that their shares do not know.
+fn threshold(nodes: &[Node], parents: &[u32], ends: &[(usize, u32, bool)], windows: usize) -> f64 {
+    let without: Vec<Vec<f64>> = (0..windows).map(|w| shares(nodes, parents, Some(w))).collect();
+    let f1 = |threshold: f64| {
+        let mut counts = super::record::Counts::default();
+        for &(w, end, fires) in ends {
+            counts.add(fires, end != 0 && without[w][end as usize] >= threshold);
+        }
+        counts.f1()
+    };
+    let step = |i: usize| i as f64 / 40.0;
+    let best = STEPS.map(|i| (f1(step(i)), step(i))).fold((-1.0, 0.5), |best, x| if x.0 > best.0 { x } else { best });
+    best.1
+}
