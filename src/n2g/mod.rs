@@ -3,7 +3,9 @@
 //!
 //! Nothing here knows the command line, or which backends there are.
 
+pub mod forest;
 pub mod lines;
+pub mod predict;
 pub mod record;
 pub mod trie;
 pub mod vocabulary;
