@@ -22,6 +22,7 @@ pub mod jvp;
 pub mod kernels;
 pub mod lib;
 pub mod page;
+pub mod predict;
 pub mod run_dir;
 
 /// Turns neural networks into graphs that researchers can read, search and test
@@ -44,6 +45,8 @@ enum Command {
     Jvp(jvp::Args),
     /// Measure loss, perplexity and accuracy of a model
     Eval(eval::Args),
+    /// Predict activations on new text by the tries of a run
+    Predict(predict::Args),
     /// List the backends and say which one `auto` picks
     Devices(devices::Args),
     /// Check operations against f64 and time them against the device's ceilings
@@ -148,6 +151,7 @@ impl Command {
             Command::Capture(a) => Some(&mut a.common),
             Command::Jvp(a) => Some(&mut a.common),
             Command::Eval(a) => Some(&mut a.common),
+            Command::Predict(a) => Some(&mut a.common),
             Command::Bench(a) => Some(&mut a.common),
             Command::Devices(_) | Command::Kernels(_) => None,
         }
@@ -159,6 +163,7 @@ impl Command {
             Command::Capture(a) => capture::run(a),
             Command::Jvp(a) => jvp::run(a),
             Command::Eval(a) => eval::run(a),
+            Command::Predict(a) => predict::run(a),
             Command::Devices(a) => devices::run(a),
             Command::Bench(a) => bench::run(a),
             Command::Kernels(a) => kernels::run(a),

@@ -32,6 +32,7 @@ mod oracle;
 mod packed;
 mod paper;
 mod parts;
+mod predict;
 mod ptxas;
 mod reference_checks;
 mod shaders;
