@@ -25,6 +25,7 @@ pub mod lib;
 pub mod neuron;
 pub mod neuron_page;
 pub mod page;
+pub mod predict;
 pub mod run_dir;
 pub mod show;
 
@@ -52,6 +53,8 @@ enum Command {
     Show(show::Args),
     /// Write neurons of an N2G run as DOT or JSON
     Export(export::Args),
+    /// Predict activations on new text by the tries of a run
+    Predict(predict::Args),
     /// List the backends and say which one `auto` picks
     Devices(devices::Args),
     /// Check operations against f64 and time them against the device's ceilings
@@ -156,6 +159,7 @@ impl Command {
             Command::Capture(a) => Some(&mut a.common),
             Command::Jvp(a) => Some(&mut a.common),
             Command::Eval(a) => Some(&mut a.common),
+            Command::Predict(a) => Some(&mut a.common),
             Command::Bench(a) => Some(&mut a.common),
             Command::Show(_) | Command::Export(_) | Command::Devices(_) | Command::Kernels(_) => None,
         }
@@ -169,6 +173,7 @@ impl Command {
             Command::Eval(a) => eval::run(a),
             Command::Show(a) => show::run(a),
             Command::Export(a) => export::run(a),
+            Command::Predict(a) => predict::run(a),
             Command::Devices(a) => devices::run(a),
             Command::Bench(a) => bench::run(a),
             Command::Kernels(a) => kernels::run(a),

@@ -18,8 +18,8 @@ mod windows;
 
 pub use load::{load, load_or_cut};
 pub use targets::targets;
-pub use text::{TextKind, text_of};
-pub use windows::{Cut, TextInfo};
+pub use text::{Documents, TextKind, text_of};
+pub use windows::{Cut, TextInfo, joined_tokens};
 
 /// Samples checked against the model they are for.
 #[derive(Clone, Debug)]

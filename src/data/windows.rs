@@ -60,7 +60,7 @@ pub fn windows(path: &Path, kind: TextKind, loaded: &Loaded, cut: Cut) -> Result
     let tokenizer = loaded.tokenizer()?;
     let bos = if cut.bos { Some(bos(&tokenizer, &loaded.name)?) } else { None };
     let eos = if kind == TextKind::Jsonl { tokenizer.eos()? } else { None };
-    let stream = stream(&documents.texts, &tokenizer, eos)?;
+    let stream = joined_tokens(&documents.texts, &tokenizer, eos)?;
     let own = window - usize::from(bos.is_some());
     let n = stream.len() / own;
     if n == 0 {
@@ -103,7 +103,7 @@ fn window(cut: Cut, n_ctx: usize) -> Result<usize> {
 }
 
 /// The tokens of the documents, `eos` between each two that have some.
-fn stream(texts: &[String], tokenizer: &Tokenizer, eos: Option<u32>) -> Result<Vec<u32>> {
+pub fn joined_tokens(texts: &[String], tokenizer: &Tokenizer, eos: Option<u32>) -> Result<Vec<u32>> {
     let mut stream = Vec::new();
     for text in texts {
         let ids = tokenizer.encode(text)?;

@@ -9,9 +9,12 @@ pub mod exemplars;
 pub mod fit;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod forest;
 pub mod graph;
 pub mod lines;
+pub mod lines;
 pub mod neuron;
+pub mod predict;
 pub mod probe;
 pub mod prune;
 pub mod record;
