@@ -49,7 +49,9 @@ pub fn run(args: Args) -> Result<()> {
             Err(Error::flag("--neuron", "nothing", "LAYER:NEURON beside --format dot, which is of one neuron"))
         }
         (Format::Dot, Some(neuron)) => put(&args, &graph(&run, neuron)?),
-        (Format::Json, Some(neuron)) => put(&args, &format!("{}\n", with_texts(&run.record(neuron)?, &run.texts()?)?)),
+        (Format::Json, Some(neuron)) => {
+            put(&args, &format!("{}\n", with_texts(&run.record(neuron)?, &run.texts()?, run.tries()?.as_ref())?))
+        }
         (Format::Json, None) => all(&args, &run),
     }
 }
@@ -71,10 +73,10 @@ fn graph(run: &Opened, neuron: Neuron) -> Result<String> {
 
 /// A JSON array of all neurons, one a line, written as they are read.
 fn all(args: &Args, run: &Opened) -> Result<()> {
-    let (texts, records) = (run.texts()?, run.records()?);
+    let (texts, tries, records) = (run.texts()?, run.tries()?, run.records()?);
     let lines = records.enumerate().map(|(i, record)| {
         let head = if i == 0 { "\n" } else { ",\n" };
-        Ok(format!("{head}{}", with_texts(&record?, &texts)?))
+        Ok(format!("{head}{}", with_texts(&record?, &texts, tries.as_ref())?))
     });
     let mut lines = std::iter::once(Ok("[".to_string())).chain(lines).chain([Ok("\n]\n".to_string())]);
     let Some(path) = &args.out else { return lines.try_for_each(|line| print(&line?)) };

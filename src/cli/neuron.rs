@@ -10,6 +10,7 @@ use super::run_dir::RunDir;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::model::Tokenizer;
+use crate::n2g::forest::{self, Tries};
 use crate::n2g::record::{self, Record};
 use crate::n2g::records::{self, Records};
 
@@ -61,6 +62,11 @@ impl Opened {
     pub fn records(&self) -> Result<Records> {
         Records::open(&self.dir.file(record::FILE))
     }
+    /// The tries; `None` where the run ended before them.
+    pub fn tries(&self) -> Result<Option<Tries>> {
+        let path = self.dir.file(forest::FILE);
+        path.exists().then(|| Tries::load(&path)).transpose()
+    }
     /// By id: the text of the token.
     pub fn texts(&self) -> Result<Vec<String>> {
         texts(&self.dir)
@@ -79,11 +85,24 @@ pub fn text_of(texts: &[String], id: u32) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::cli::tests::parsed;
     use crate::manifest::tests::example;
     use crate::model::fixture::words;
-    use crate::n2g::fixture::record;
+    use crate::n2g::fixture::{line, record, vocabulary};
+    use crate::n2g::forest::Origin;
+    use crate::n2g::trie::{Choice, Trie};
+
+    /// The trie of neuron 0:1: ` cat` behind `the`, and behind two tokens and a line feed.
+    pub(crate) fn tries() -> Tries {
+        let v = vocabulary(&["the", " cat", "\n"]);
+        let mut trie = Trie::new();
+        trie.insert(&line(&v, &[(" cat", 1.0, 0.75), ("the", 0.9, 0.0)]));
+        trie.insert(&line(&v, &[(" cat", 1.0, 0.5), ("*", 0.1, 0.0), ("*", 0.1, 0.0), ("\n", 0.9, 0.0)]));
+        Tries::new(Origin::default(), Choice::Deepest, Arc::new(v), [((0, 1), trie)]).unwrap()
+    }
 
     /// A finished run of these neurons, with a tokenizer of six ids.
     pub(crate) fn run_of(path: &Path, neurons: &[(usize, usize)]) -> RunDir {
@@ -126,6 +145,11 @@ pub(super) mod tests {
         assert_eq!(e, "RUN/neurons.jsonl: no neuron 1:1; expected LAYER:NEURON of a neuron that the run has");
         let run = Opened::new(&path).unwrap();
         assert_eq!(run.record("1:0".parse().unwrap()).unwrap(), record(1, 0));
+        assert!(run.tries().unwrap().is_none());
+        run.dir.write(forest::FILE, &tries().to_bytes().unwrap()).unwrap();
+        assert_eq!(run.tries().unwrap().unwrap().find(0, 1), Some(0));
+        run.dir.write(forest::FILE, b"x").unwrap();
+        assert!(run.tries().unwrap_err().to_string().contains("tries.safetensors: "));
         assert_eq!((run.records().unwrap().count(), run.texts().unwrap()[2].as_str()), (2, "cat"));
         std::fs::remove_file(path.join("neurons.jsonl")).unwrap();
         assert_eq!(message("0:1"), "RUN/neurons.jsonl: no such file; expected the records of neurons");

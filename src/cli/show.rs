@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use super::common::{print, print_json};
 use super::neuron::{Neuron, Opened, text_of};
 use crate::error::{Error, Result};
-use crate::n2g::graph::{Graph, visible};
+use crate::n2g::forest::Tries;
+use crate::n2g::graph::{Graph, START_TEXT, label, visible};
 use crate::n2g::record::{Exemplar, Record, Scores, Status};
+use crate::n2g::trie::{START, Style, Trie, WILDCARD};
+use crate::n2g::vocabulary::Vocabulary;
 
 /// Tokens of an exemplar on either side of its maximum.
 const AROUND: usize = 12;
@@ -32,15 +35,22 @@ pub struct Args {
 /// Runs `mechgraph show`.
 pub fn run(args: Args) -> Result<()> {
     let run = Opened::new(&args.run)?;
-    let (record, texts) = (run.record(args.neuron)?, run.texts()?);
+    let (record, texts, tries) = (run.record(args.neuron)?, run.texts()?, run.tries()?);
     if args.json {
-        return print_json(&with_texts(&record, &texts)?);
+        return print_json(&with_texts(&record, &texts, tries.as_ref())?);
     }
-    print(&shown(&record, &texts))
+    print(&shown(&record, &texts, tries.as_ref()))
 }
 
-/// A record as JSON, with the texts of its exemplars' and prompts' tokens beside their ids.
-pub fn with_texts(record: &Record, texts: &[String]) -> Result<Value> {
+/// The trie of the neuron of a record.
+fn trie_of(record: &Record, tries: &Tries) -> Option<Trie> {
+    let number = tries.find(record.layer.try_into().ok()?, record.neuron.try_into().ok()?)?;
+    Some(tries.trie(number))
+}
+
+/// A record as JSON, with the texts of its exemplars' and prompts' tokens beside their ids, and with its trie,
+/// where it has one, as nested objects.
+pub fn with_texts(record: &Record, texts: &[String], tries: Option<&Tries>) -> Result<Value> {
     let json = serde_json::to_value(record);
     let mut json = json.map_err(|e| Error::numeric("a record", e.to_string(), "values that JSON can hold"))?;
     let texts_of = |ids: &[u32]| -> Value { ids.iter().map(|id| text_of(texts, *id)).collect() };
@@ -50,12 +60,16 @@ pub fn with_texts(record: &Record, texts: &[String]) -> Result<Value> {
     for (i, prompt) in record.prompts.iter().enumerate() {
         json["prompts"][i]["texts"] = texts_of(&prompt.tokens);
     }
+    if let Some((tries, trie)) = tries.and_then(|t| Some((t, trie_of(record, t)?))) {
+        let style = if tries.origin.mode == "openai" { Style::OpenAi } else { Style::Reference };
+        json["trie"] = trie.nested(&tries.vocabulary, style);
+    }
     json["schema_version"] = json!(1);
     Ok(json)
 }
 
 /// The record as text.
-fn shown(record: &Record, texts: &[String]) -> String {
+fn shown(record: &Record, texts: &[String], tries: Option<&Tries>) -> String {
     let status = match &record.status {
         Status::Done => "done".into(),
         Status::NotPositive => "its maximum is not positive".into(),
@@ -74,9 +88,16 @@ fn shown(record: &Record, texts: &[String]) -> String {
     if let Some(scores) = &record.scores {
         text += &table(scores);
     }
-    if let Some(graph) = &record.graph {
-        text += "\npatterns, from the token that fires backwards; * begins one\n";
-        text += &tree(graph);
+    match (tries.and_then(|t| Some((t, trie_of(record, t)?))), &record.graph) {
+        (Some((tries, trie)), _) => {
+            text += "\npatterns, from the token that fires backwards, with their values\n";
+            text += &patterns(&trie, &tries.vocabulary);
+        }
+        (None, Some(graph)) => {
+            text += "\npatterns, from the token that fires backwards; * begins one\n";
+            text += &tree(graph);
+        }
+        (None, None) => {}
     }
     text += "\n";
     for (number, exemplar) in record.exemplars.iter().enumerate() {
@@ -97,6 +118,31 @@ fn table(scores: &Scores) -> String {
         let c = line.counts;
         let interval = line.f1_interval.map_or_else(String::new, |(low, high)| format!("  [{low:.3}, {high:.3}]"));
         let _ = writeln!(text, "{:<40}{:>9.3}{:>8.3}{:>8.3}{interval}", line.what, c.precision(), c.recall(), c.f1());
+    }
+    text
+}
+
+/// A trie as indented lines; tokens of any kind in a row are one line.
+fn patterns(trie: &Trie, vocabulary: &Vocabulary) -> String {
+    let mut text = String::new();
+    let mut stack: Vec<(u32, usize)> = trie.nodes[0].children.iter().rev().map(|child| (*child, 1)).collect();
+    while let Some((first, depth)) = stack.pop() {
+        let (mut node, mut any) = (&trie.nodes[first as usize], 1);
+        while let (WILDCARD, None, &[child]) = (node.key, node.end, node.children.as_slice()) {
+            if trie.nodes[child as usize].key != WILDCARD {
+                break;
+            }
+            (node, any) = (&trie.nodes[child as usize], any + 1);
+        }
+        let name = match node.key {
+            WILDCARD if any == 1 => "(any token)".into(),
+            WILDCARD => format!("(any {any} tokens)"),
+            START => START_TEXT.into(),
+            key => label(vocabulary.name(key)),
+        };
+        let end = node.end.map_or_else(String::new, |value| format!(" = {value:.4}"));
+        let _ = writeln!(text, "{}{name}{end}", "  ".repeat(depth));
+        stack.extend(node.children.iter().rev().map(|child| (*child, depth + 1)));
     }
     text
 }
@@ -139,6 +185,7 @@ fn line(exemplar: &Exemplar, texts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::neuron::tests::tries;
     use crate::n2g::fixture::record;
     use crate::n2g::graph::Node;
 
@@ -171,10 +218,24 @@ patterns, from the token that fires backwards; * begins one
     4.0000  train      the[[ cat]]\\n
     3.5000  held out ~ the[[ cat]]\\n
 ";
-        assert_eq!(shown(&record(0, 5), &texts()), want);
+        assert_eq!(shown(&record(0, 5), &texts(), Some(&tries())), want);
         let failed = Record { status: Status::Failed("a\nb".into()), scores: None, graph: None, ..record(0, 5) };
-        let text = shown(&failed, &texts());
+        let text = shown(&failed, &texts(), None);
         assert!(text.contains("status      failed: a\\nb\n") && !text.contains("trie") && !text.contains("patterns"), "{text}");
+    }
+
+    #[test]
+    fn a_trie_is_shown_with_its_values() {
+        let text = shown(&record(0, 1), &texts(), Some(&tries()));
+        let want = "
+patterns, from the token that fires backwards, with their values
+   cat
+    the = 0.7500
+    (any 2 tokens)
+      \\n = 0.5000
+
+";
+        assert!(text.contains(want), "{text}");
     }
 
     #[test]
@@ -194,9 +255,11 @@ patterns, from the token that fires backwards; * begins one
 
     #[test]
     fn json_has_texts_beside_ids() {
-        let json = with_texts(&record(0, 5), &texts()[..2]).unwrap();
+        let json = with_texts(&record(0, 5), &texts()[..2], Some(&tries())).unwrap();
         assert_eq!(json["exemplars"][1]["texts"], json!(["the", " cat", "<id 2>"]));
         assert_eq!((&json["prompts"][0]["texts"], &json["layer"]), (&json!(["the", " cat"]), &json!(0)));
-        assert_eq!(json["scores"]["held_out"]["tp"], 3);
+        assert_eq!((&json["scores"]["held_out"]["tp"], json.get("trie")), (&json!(3), None));
+        let json = with_texts(&record(0, 1), &texts(), Some(&tries())).unwrap();
+        assert_eq!(json["trie"][" cat"]["the"], json!({"**END**": 0.75}));
     }
 }

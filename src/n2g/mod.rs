@@ -12,7 +12,6 @@ pub(crate) mod fixture;
 pub mod forest;
 pub mod graph;
 pub mod lines;
-pub mod lines;
 pub mod neuron;
 pub mod predict;
 pub mod probe;
