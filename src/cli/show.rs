@@ -51,7 +51,8 @@ fn trie_of(record: &Record, tries: &Tries) -> Option<Trie> {
 /// A record as JSON, with the texts of its exemplars' and prompts' tokens beside their ids, and with its trie,
 /// where it has one, as nested objects.
 pub fn with_texts(record: &Record, texts: &[String], tries: Option<&Tries>) -> Result<Value> {
-    let json = serde_json::to_value(record);
+    // By way of text, which gives numbers in single precision their shortest decimals.
+    let json = serde_json::to_string(record).and_then(|text| serde_json::from_str::<Value>(&text));
     let mut json = json.map_err(|e| Error::numeric("a record", e.to_string(), "values that JSON can hold"))?;
     let texts_of = |ids: &[u32]| -> Value { ids.iter().map(|id| text_of(texts, *id)).collect() };
     for (i, exemplar) in record.exemplars.iter().enumerate() {
@@ -258,6 +259,7 @@ patterns, from the token that fires backwards, with their values
         let json = with_texts(&record(0, 5), &texts()[..2], Some(&tries())).unwrap();
         assert_eq!(json["exemplars"][1]["texts"], json!(["the", " cat", "<id 2>"]));
         assert_eq!((&json["prompts"][0]["texts"], &json["layer"]), (&json!(["the", " cat"]), &json!(0)));
+        assert_eq!(json["firing_rate"].to_string(), "0.0125");
         assert_eq!((&json["scores"]["held_out"]["tp"], json.get("trie")), (&json!(3), None));
         let json = with_texts(&record(0, 1), &texts(), Some(&tries())).unwrap();
         assert_eq!(json["trie"][" cat"]["the"], json!({"**END**": 0.75}));
