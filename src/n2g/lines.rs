@@ -204,7 +204,7 @@ mod tests {
     fn a_suffix_is_literal_where_it_is_salient() {
         let suffix = Suffix { tokens: vec![1, 2, 3], saliency: vec![0.5, 0.49, 0.2], value: 7.5, anchored: true };
         let line = suffix_line(&suffix, 0.5, &vocabulary());
-        assert_eq!((keys(&[line.clone()]), line.value), (vec![vec![WILDCARD, WILDCARD, 1, START]], 7.5));
+        assert_eq!((keys(std::slice::from_ref(&line)), line.value), (vec![vec![WILDCARD, WILDCARD, 1, START]], 7.5));
         assert_eq!(line.elements[0], Element { key: WILDCARD, importance: 0.2, activation: 7.5, activates: true });
         let line = suffix_line(&Suffix { anchored: false, ..suffix }, 0.1, &vocabulary());
         assert_eq!(keys(&[line]), [[3, 2, 1]]);
