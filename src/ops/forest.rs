@@ -316,7 +316,7 @@ mod tests {
             (|n| n.offsets[3] = 7, "offsets: 0 to 7; expected 0 to 8, the number of nodes"),
             (|n| n.offsets[2] = 4, "offsets: 4 behind 4; expected rising offsets: every trie has a root"),
             (|n| n.offsets[1] = 6, "offsets: 5 behind 6; expected rising offsets: every trie has a root"),
-            (|n| drop(n.children.pop()), "children: 7 nodes; expected 8, as many as there are keys"),
+            (|n| n.children.truncate(7), "children: 7 nodes; expected 8, as many as there are keys"),
             (|n| n.value.push(NAN), "value: 9 nodes; expected 8, as many as there are keys"),
             (|n| n.children[1] = 0, "children: no parent for node 3; expected a parent for every node but roots"),
             (|n| n.children[0] = 0, "children: no parent for node 1; expected a parent for every node but roots"),

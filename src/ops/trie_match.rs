@@ -45,16 +45,17 @@ impl Args {
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.values]);
     let (keys, first, slots) = (m.int(a.keys), m.int(a.first), m.int(a.slots));
+    let (values, at) = (out.of(&a.values), |slot: usize| a.values.offset + slot * a.values.stride);
     for t in 0..keys.len() {
         let candidates = a.forest.candidates(keys[t]).zip(slots[t] as usize..slots[t + 1] as usize);
         for (i, (candidate, slot)) in candidates.enumerate() {
             let hidden = i >= a.forest.exact_count(keys[t]) && a.forest.has_root_child(candidate, keys[t]);
             let value = if hidden { 0.0 } else { walk(&a.forest, candidate, keys, first[t] as usize, t) };
-            out.row(&a.values, slot)[0] = T::of(f64::from(value));
+            values[at(slot)] = T::of(f64::from(value));
         }
     }
     let used = slots[keys.len()] as usize;
-    (used..a.values.rows).for_each(|slot| out.row(&a.values, slot)[0] = T::ZERO);
+    (used..a.values.rows).for_each(|slot| values[at(slot)] = T::ZERO);
     out.put(m);
 }
 
