@@ -21,6 +21,7 @@ pub mod eval;
 pub mod jvp;
 pub mod kernels;
 pub mod lib;
+pub mod n2g;
 pub mod page;
 pub mod run_dir;
 
@@ -38,6 +39,8 @@ enum Command {
     Lib(Box<lib::Args>),
     /// Ablate directions or edges of a LIB run and measure the model
     Ablate(Box<ablate::Args>),
+    /// Turn every neuron of a language model into a graph of the token patterns that fire it
+    N2g(Box<n2g::Args>),
     /// Write activations at named sites of a model
     Capture(capture::Args),
     /// Apply block Jacobians to given tangents and cotangents
@@ -145,6 +148,7 @@ impl Command {
         match self {
             Command::Lib(a) => Some(&mut a.common),
             Command::Ablate(a) => Some(&mut a.common),
+            Command::N2g(a) => Some(&mut a.common),
             Command::Capture(a) => Some(&mut a.common),
             Command::Jvp(a) => Some(&mut a.common),
             Command::Eval(a) => Some(&mut a.common),
@@ -156,6 +160,7 @@ impl Command {
         match self {
             Command::Lib(a) => lib::run(*a),
             Command::Ablate(a) => ablate::run(*a),
+            Command::N2g(a) => n2g::run(*a),
             Command::Capture(a) => capture::run(a),
             Command::Jvp(a) => jvp::run(a),
             Command::Eval(a) => eval::run(a),

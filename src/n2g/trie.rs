@@ -130,6 +130,15 @@ impl Trie {
         }
         tokens
     }
+    /// The most elements of a pattern.
+    pub fn depth(&self) -> usize {
+        let (mut level, mut depth) = (self.nodes[0].children.clone(), 0);
+        while !level.is_empty() {
+            depth += 1;
+            level = level.iter().flat_map(|&node| self.nodes[node as usize].children.iter().copied()).collect();
+        }
+        depth
+    }
     /// The same trie with its nodes numbered level by level, the children of each in the order that
     /// `sort` leaves them in. Nodes that no path reaches are gone.
     fn renumbered(&self, sort: impl Fn(&mut Vec<u32>)) -> Self {

@@ -42,6 +42,14 @@ impl Vocabulary {
         let keys = texts.iter().map(key_of).collect();
         Self { texts, keys, names }
     }
+    /// What [`Vocabulary::text`], [`Vocabulary::key`] and [`Vocabulary::name`] give by id and by key; `None`
+    /// if keys are not counted as [`Vocabulary::new`] does, or two have one name.
+    pub fn from_parts(texts: Vec<String>, keys: Vec<u32>, names: Vec<String>) -> Option<Self> {
+        let count = keys.iter().try_fold(0, |count, &key| (key <= count).then_some(count.max(key + 1)));
+        let distinct: std::collections::HashSet<&String> = names.iter().collect();
+        let is_sound = count == Some(names.len() as u32) && distinct.len() == names.len() && texts.len() == keys.len();
+        is_sound.then_some(Self { texts, keys, names })
+    }
     /// Number of ids.
     pub fn size(&self) -> usize {
         self.texts.len()

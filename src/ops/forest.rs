@@ -242,7 +242,15 @@ impl Forest {
     }
     /// Number of the candidates of a token.
     pub fn candidate_count(&self, key: u32) -> usize {
-        self.candidates(key).size_hint().0
+        self.exact_count(key) + self.exact_count(self.keys() as u32)
+    }
+    /// Number of the candidates of a token that are of the key itself.
+    pub fn exact_count(&self, key: u32) -> usize {
+        (self.root_offsets[key as usize + 1] - self.root_offsets[key as usize]) as usize
+    }
+    /// Whether the trie of a candidate has a child of the root for a token's key.
+    pub fn has_root_child(&self, candidate: usize, key: u32) -> bool {
+        self.child(self.offsets[self.root_neuron[candidate] as usize] as usize, key) != NONE
     }
     /// The arrays that determine the forest.
     pub fn to_nodes(&self) -> Nodes {
@@ -261,5 +269,91 @@ fn check_offsets(offsets: &[u32], count: usize) -> Result<(), Flaw> {
     match offsets.windows(2).find(|pair| pair[0] >= pair[1]) {
         Some(pair) => flaw("offsets", format!("{} behind {}", pair[1], pair[0]), "rising offsets: every trie has a root"),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAN: f32 = f32::NAN;
+
+    /// `0 <- 1` = 1 and `2` = 2; a trie without patterns; `* <- ^` = 3.
+    fn nodes() -> Nodes {
+        Nodes {
+            offsets: vec![0, 4, 5, 8],
+            key: vec![0, 0, 2, 1, 0, 0, WILDCARD, START],
+            children: vec![2, 1, 0, 0, 0, 1, 1, 0],
+            value: vec![NAN, NAN, 2.0, 1.0, NAN, NAN, NAN, 3.0],
+        }
+    }
+
+    #[test]
+    fn children_and_lists_are_found() {
+        let f = Forest::new(Choice::Deepest, 3, nodes()).unwrap();
+        assert_eq!((f.neurons(), f.keys(), f.depth), (3, 3, 2));
+        assert_eq!((&f.first_child[..], &f.children[..]), (&[1, 3, 4, 4, 5, 6, 7, 8][..], &[2, 1, 0, 0, 0, 0, 0, 0][..]));
+        assert_eq!((f.wildcard[5], f.start[6], f.wildcard[0], f.start[0]), (6, 7, NONE, NONE));
+        assert_eq!((f.child(0, 2), f.child(0, 1), f.child(1, 1)), (2, NONE, 3));
+        assert_eq!(
+            (f.root_offsets.clone(), &f.root_node[..], &f.root_neuron[..]),
+            (vec![0, 1, 1, 2, 3], &[1, 2, 6][..], &[0, 0, 2][..])
+        );
+        assert_eq!((f.candidates(0).collect::<Vec<_>>(), f.candidate_count(0), f.candidate_count(1)), (vec![0, 2], 2, 1));
+        assert!(f.has_root_child(0, 2) && !f.has_root_child(2, 0));
+        let (again, first) = (f.to_nodes(), nodes());
+        assert_eq!((again.offsets, again.key, again.children), (first.offsets, first.key, first.children));
+        let none = Forest::new(Choice::Largest, 0, Nodes { offsets: vec![0], ..Nodes::default() }).unwrap();
+        assert_eq!((none.neurons(), none.keys(), none.depth), (0, 0, 0));
+    }
+
+    #[test]
+    fn arrays_that_are_no_tries_are_refused() {
+        type Change = fn(&mut Nodes);
+        let cases: [(Change, &str); 19] = [
+            (|n| n.offsets.clear(), "offsets: nothing to nothing; expected 0 to 8, the number of nodes"),
+            (|n| n.offsets[0] = 1, "offsets: 1 to 8; expected 0 to 8, the number of nodes"),
+            (|n| n.offsets[3] = 7, "offsets: 0 to 7; expected 0 to 8, the number of nodes"),
+            (|n| n.offsets[2] = 4, "offsets: 4 behind 4; expected rising offsets: every trie has a root"),
+            (|n| n.offsets[1] = 6, "offsets: 5 behind 6; expected rising offsets: every trie has a root"),
+            (|n| drop(n.children.pop()), "children: 7 nodes; expected 8, as many as there are keys"),
+            (|n| n.value.push(NAN), "value: 9 nodes; expected 8, as many as there are keys"),
+            (|n| n.children[1] = 0, "children: no parent for node 3; expected a parent for every node but roots"),
+            (|n| n.children[0] = 0, "children: no parent for node 1; expected a parent for every node but roots"),
+            (|n| n.children[2] = 1, "children: children of node 2 up to node 4; expected nodes of neuron 0, below 4"),
+            (
+                |n| n.children[7] = u32::MAX,
+                "children: children of node 7 up to node 4294967302; expected nodes of neuron 2, below 8",
+            ),
+            (|n| n.key[1] = 3, "key: key 3 below node 0; expected keys below 3"),
+            (|n| n.key[1] = 2, "key: key 2 behind key 2 below node 0; expected rising keys"),
+            (|n| n.key[6] = START, "key: a pattern without a token at node 5; expected a token before the start of a sequence"),
+            (|n| n.value[7] = NAN, "key: the start of a sequence in the middle of a pattern at node 7; expected it at the end"),
+            (
+                |n| n.key[1..3].copy_from_slice(&[WILDCARD, 0]),
+                "key: key 0 behind key 4294967295 below node 0; expected rising keys",
+            ),
+            (|n| n.value[2] = f32::INFINITY, "value: inf of node 2; expected finite values, NaN where there is none"),
+            (|n| n.value[4] = 0.5, "value: 0.5 of node 4, a root; expected NaN: a pattern has an element"),
+            (
+                |n| (n.offsets, n.key, n.children, n.value) = chain(LONGEST + 1),
+                "children: a pattern of more than 4096 elements at node 4096; expected at most 4096",
+            ),
+        ];
+        for (change, want) in cases {
+            let mut nodes = nodes();
+            change(&mut nodes);
+            let Flaw { array, found, expected } = Forest::new(Choice::Deepest, 3, nodes).unwrap_err();
+            assert_eq!(format!("{array}: {found}; expected {expected}"), want);
+        }
+        let (offsets, key, children, value) = chain(LONGEST);
+        assert_eq!(Forest::new(Choice::Deepest, 3, Nodes { offsets, key, children, value }).unwrap().depth, LONGEST);
+    }
+
+    /// One trie with one pattern of `n` elements.
+    fn chain(n: usize) -> (Vec<u32>, Vec<u32>, Vec<u32>, Vec<f32>) {
+        let last = |i: usize| i == n;
+        let children = (0..=n).map(|i| u32::from(!last(i))).collect();
+        (vec![0, n as u32 + 1], vec![0; n + 1], children, (0..=n).map(|i| if last(i) { 1.0 } else { NAN }).collect())
     }
 }

@@ -44,6 +44,7 @@ pub mod scratch;
 pub mod sdpa;
 pub mod softcap;
 pub mod token_embed;
+pub mod trie_match;
 
 pub use attention_math::Attention;
 
@@ -131,6 +132,7 @@ launches! {
     SdpaCotangent(sdpa::Cotangent) => sdpa::cpu_cotangent;
     Softcap(softcap::Args) => softcap::cpu;
     TokenEmbed(token_embed::Args) => token_embed::cpu;
+    TrieMatch(trie_match::Args) => trie_match::cpu;
     Variance(norm::VarianceArgs) => norm::cpu_variance;
     VarianceTangent(norm::VarianceTangent) => norm::cpu_variance_tangent;
     VarianceCotangent(norm::VarianceCotangent) => norm::cpu_variance_cotangent;

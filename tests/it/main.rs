@@ -36,4 +36,5 @@ mod ptxas;
 mod reference_checks;
 mod shaders;
 mod text;
+mod tries;
 mod wgpu;
