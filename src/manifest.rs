@@ -17,7 +17,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Flags that change neither the numbers of a run nor what is computed, or that another field of
 /// the [`Fingerprint`] stands for: two runs may differ in them and still be the same work.
-const NOT_COMPARED: [&str; 14] = [
+const NOT_COMPARED: [&str; 15] = [
     "adapter",
     "backend",
     "batch",
@@ -26,6 +26,7 @@ const NOT_COMPARED: [&str; 14] = [
     "dtype",
     "force",
     "gram-data",
+    "held-out",
     "max-memory",
     "out",
     "progress",
@@ -81,6 +82,9 @@ pub struct Fingerprint {
     /// The data set of means and Gram matrices, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gram_data: Option<Source>,
+    /// The text that scores are measured on, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<Source>,
     pub seed: u64,
     pub dtype: DType,
     /// The backend's name.
@@ -108,6 +112,7 @@ impl Fingerprint {
         compare_source("model", Some(&self.model), Some(&other.model));
         compare_source("data", self.data.as_ref(), other.data.as_ref());
         compare_source("gram data", self.gram_data.as_ref(), other.gram_data.as_ref());
+        compare_source("held-out text", self.held_out.as_ref(), other.held_out.as_ref());
         // The tokenizer is no part of the model's hash; how text is cut follows from the flags.
         compare("tokenizer", &self.tokenizer(), &other.tokenizer());
         let keys: BTreeSet<&String> = self.config.keys().chain(other.config.keys()).collect();
@@ -198,6 +203,9 @@ pub struct Manifest {
     /// In the model's order; empty until a LIB run is done.
     #[serde(default)]
     pub node_layers: Vec<NodeLayer>,
+    /// Every parameter of an N2G run, those that no flag set included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<serde_json::Value>,
 }
 
 impl Manifest {
@@ -215,6 +223,7 @@ impl Manifest {
             roads: Vec::new(),
             operations: None,
             node_layers: Vec::new(),
+            settings: None,
         }
     }
     /// Reads and checks a `run.json`.
@@ -291,6 +300,7 @@ pub(crate) mod tests {
             model: Source::new("modadd", "/models/modadd", "aa".repeat(32)),
             data: Some(Source::new("pairs", "/data/pairs.safetensors#train", "bb".repeat(32))),
             gram_data: None,
+            held_out: None,
             seed: 0,
             dtype: DType::F64,
             backend: "cpu".into(),

@@ -278,6 +278,7 @@ fn fingerprint(args: &Args, run: &Opened, (spec, set): (&str, &DataSet), backend
         model: run.manifest.fingerprint.model.clone(),
         data: Some(Source::of_data(set, spec)),
         gram_data: None,
+        held_out: None,
         seed: args.common.seed,
         dtype: run.model.model.dtype(),
         backend: backend.into(),

@@ -309,6 +309,10 @@ impl Layers {
     pub fn resolve(&self, flag: &str, count: usize) -> Result<Vec<usize>> {
         self.below(flag, count, "layer", "the model")
     }
+    /// As [`Layers::resolve`], for the neurons of a site.
+    pub fn resolve_neurons(&self, flag: &str, count: usize) -> Result<Vec<usize>> {
+        self.below(flag, count, "neuron", "the site")
+    }
     /// As [`Layers::resolve`], for the positions of a sample.
     pub fn resolve_positions(&self, flag: &str, count: usize) -> Result<Vec<usize>> {
         self.below(flag, count, "position", "a sample")

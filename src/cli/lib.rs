@@ -315,6 +315,7 @@ impl Args {
             model: Source::new(model.name.clone(), &self.model, model.sha256.clone()),
             data: Some(source(data)),
             gram_data: self.gram_data.as_deref().zip(gram).map(source),
+            held_out: None,
             seed: self.common.seed,
             dtype,
             backend: device.backend().into(),

@@ -22,6 +22,7 @@ pub mod export;
 pub mod jvp;
 pub mod kernels;
 pub mod lib;
+pub mod n2g;
 pub mod neuron;
 pub mod neuron_page;
 pub mod page;
@@ -43,6 +44,8 @@ enum Command {
     Lib(Box<lib::Args>),
     /// Ablate directions or edges of a LIB run and measure the model
     Ablate(Box<ablate::Args>),
+    /// Turn every neuron of a language model into a graph of the token patterns that fire it
+    N2g(Box<n2g::Args>),
     /// Write activations at named sites of a model
     Capture(capture::Args),
     /// Apply block Jacobians to given tangents and cotangents
@@ -156,6 +159,7 @@ impl Command {
         match self {
             Command::Lib(a) => Some(&mut a.common),
             Command::Ablate(a) => Some(&mut a.common),
+            Command::N2g(a) => Some(&mut a.common),
             Command::Capture(a) => Some(&mut a.common),
             Command::Jvp(a) => Some(&mut a.common),
             Command::Eval(a) => Some(&mut a.common),
@@ -168,6 +172,7 @@ impl Command {
         match self {
             Command::Lib(a) => lib::run(*a),
             Command::Ablate(a) => ablate::run(*a),
+            Command::N2g(a) => n2g::run(*a),
             Command::Capture(a) => capture::run(a),
             Command::Jvp(a) => jvp::run(a),
             Command::Eval(a) => eval::run(a),

@@ -1,39 +1,27 @@
 //! The `index.html` of an N2G run and the scripts in `data` beside it, made from the files of the RUN: the
 //! manifest, the records and the tokenizer.
 
-use std::collections::BTreeMap;
+use serde_json::Value;
 
 use super::neuron::{text_of, texts};
 use super::run_dir::RunDir;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use crate::n2g::record::{self, Record, Scores, Status};
+use crate::n2g::record::{self, Record};
 use crate::n2g::records::Records;
+use crate::n2g::summary::{Layer, Means, Summary};
 use crate::report::Table;
 use crate::report::neurons::{CHUNK, Page, Row, chunk, chunk_file, html};
 
 /// The page's name inside a RUN.
 const FILE: &str = "index.html";
-/// Means in the table of layers.
-const MEANS: [&str; 6] = ["precision", "recall", "F1", "token F1", "n-gram F1", "text F1"];
-
-/// A layer as the page sums it up.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Layer {
-    neurons: usize,
-    /// With a trie.
-    done: usize,
-    /// By [`MEANS`]: how many neurons count, and the sum of what they have.
-    sums: [(usize, f64); 6],
-}
-
-/// Writes the page of the run that `manifest` describes. Records are read one by one; those of one script
+/// Writes the page of the run that `manifest` describes and `summary` sums up, where it has scores. Records are read one by one; those of one script
 /// are in memory at a time.
 ///
 /// Fails on a RUN without records or tokenizer, and on records that are not in the order of layer and neuron.
-pub fn write(dir: &RunDir, manifest: &Manifest) -> Result<()> {
+pub fn write(dir: &RunDir, manifest: &Manifest, summary: Option<&Summary>) -> Result<()> {
     let texts = texts(dir)?;
-    let (mut rows, mut layers) = (Vec::new(), BTreeMap::<usize, Layer>::new());
+    let mut rows = Vec::new();
     let mut held: Vec<Record> = Vec::new();
     let mut last = None;
     let put = |held: &mut Vec<Record>| match held.first() {
@@ -56,58 +44,73 @@ pub fn write(dir: &RunDir, manifest: &Manifest) -> Result<()> {
         if held.first().is_some_and(|h| (h.layer, h.neuron / CHUNK) != (name.0, name.1 / CHUNK)) {
             put(&mut held)?;
         }
-        layers.entry(record.layer).or_default().add(&record);
         rows.push(Row::of(&record));
         held.push(record);
     }
     put(&mut held)?;
     let title = format!("Neurons of {}", manifest.fingerprint.model.name);
-    let page = Page { title, facts: facts(manifest), tables: vec![table(&layers)], rows };
+    let page = Page { title, facts: facts(manifest), tables: summary.into_iter().map(table).collect(), rows };
     dir.write(FILE, html(&page).as_bytes())
 }
 
-impl Layer {
-    /// Means are over neurons that fire or are predicted to; of others precision and recall are undefined.
-    fn add(&mut self, record: &Record) {
-        self.neurons += 1;
-        self.done += usize::from(record.status == Status::Done);
-        let Some(Scores { held_out, token, ngram, text, .. }) = &record.scores else { return };
-        let text = text.as_ref().map(|t| t.trie);
-        let has_class = |c: &record::Counts| c.tp + c.fp + c.fn_ > 0;
-        let held = [held_out.precision(), held_out.recall(), held_out.f1(), token.f1(), ngram.f1()];
-        let held = held.map(|x| has_class(held_out).then_some(x));
-        let values = held.into_iter().chain([text.filter(has_class).map(|c| c.f1())]);
-        for ((count, sum), value) in self.sums.iter_mut().zip(values) {
-            if let Some(value) = value {
-                (*count, *sum) = (*count + 1, *sum + value);
-            }
-        }
-    }
-}
-
-/// Means of each layer.
-fn table(layers: &BTreeMap<usize, Layer>) -> Table {
-    let head = ["layer", "neurons", "with a trie", "scored"].into_iter().chain(MEANS).map(String::from).collect();
-    let row = |(number, layer): (&usize, &Layer)| {
-        let mean = |&(count, sum): &(usize, f64)| if count == 0 { String::new() } else { format!("{:.3}", sum / count as f64) };
-        let counts = [*number, layer.neurons, layer.done, layer.sums[0].0].map(|n| n.to_string());
-        counts.into_iter().chain(layer.sums.iter().map(mean)).collect()
+/// Means of each layer and of all neurons: F1 with its interval first, and the published way last.
+fn table(summary: &Summary) -> Table {
+    let head = [
+        "layer",
+        "neurons",
+        "scored",
+        "precision",
+        "recall",
+        "F1",
+        "95 % interval of F1",
+        "token F1",
+        "n-gram F1",
+        "text precision",
+        "text recall",
+        "text F1",
+        "F1 as published",
+    ];
+    let row = |layer: &Layer| {
+        let name = layer.layer.map_or_else(|| "all".into(), |l| l.to_string());
+        let number = |x: f64| format!("{x:.3}");
+        let text = |of: fn(&Means) -> f64| layer.text.as_ref().map_or_else(String::new, |t| number(of(t)));
+        let (low, high) = layer.f1_interval;
+        let Means { precision, recall, f1 } = layer.held_out;
+        vec![
+            name,
+            layer.neurons.to_string(),
+            layer.scored.to_string(),
+            number(precision),
+            number(recall),
+            number(f1),
+            format!("{low:.3} to {high:.3}"),
+            number(layer.token.f1),
+            number(layer.ngram.f1),
+            text(|t| t.precision),
+            text(|t| t.recall),
+            text(|t| t.f1),
+            number(layer.published.f1),
+        ]
     };
-    Table { title: "Layers: means over scored neurons".into(), head, rows: layers.iter().map(row).collect() }
+    let rows = summary.layers.iter().chain([&summary.all]).map(row).collect();
+    Table { title: "Layers: means over scored neurons".into(), head: head.map(String::from).into(), rows }
 }
 
 /// What the head of the page says.
 fn facts(manifest: &Manifest) -> Vec<(String, String)> {
     let f = &manifest.fingerprint;
     let times: Vec<String> = manifest.times_seconds.iter().map(|(name, s)| format!("{name} {s:.2} s")).collect();
-    let option = |key: &str| f.config.get(key).cloned();
+    let setting = |key: &str| match manifest.settings.as_ref()?.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
     let rows = [
         ("Model", Some(f.model.name.clone())),
         ("Data", f.data.as_ref().map(|d| d.name.clone())),
-        ("Held out", option("held-out")),
-        ("Site", option("site")),
-        ("Mode", option("mode")),
-        ("Windows a neuron", option("top-k")),
+        ("Unselected text", f.held_out.as_ref().map(|d| d.name.clone())),
+        ("Site", setting("site")),
+        ("Mode", f.config.get("mode").cloned()),
+        ("Windows a neuron", setting("top_k")),
         ("Precision", Some(f.dtype.name().into())),
         ("Device", Some(format!("{} ({})", manifest.device.backend, manifest.device.name))),
         ("Time", Some(times.join(", "))),
@@ -122,13 +125,17 @@ mod tests {
     use crate::cli::neuron::tests::run_of;
     use crate::manifest::tests::example;
     use crate::n2g::fixture::record;
-    use crate::n2g::record::Counts;
+    use crate::n2g::summary::Collector;
 
     #[test]
     fn the_page_and_its_scripts_are_written() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = run_of(tmp.path(), &[(0, 1), (0, 63), (0, 64), (2, 64), (2, 300)]);
-        write(&dir, &example()).unwrap();
+        let mut collector = Collector::default();
+        [(0, 1), (0, 63), (2, 64)].iter().for_each(|&(l, n)| collector.add(&record(l, n)));
+        let mut manifest = example();
+        manifest.settings = Some(serde_json::json!({"site": "mlp_mid", "top_k": 20}));
+        write(&dir, &manifest, Some(&collector.finish(7.0, 0))).unwrap();
         let mut names: Vec<String> =
             std::fs::read_dir(dir.file("data")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -139,19 +146,15 @@ mod tests {
         assert_eq!(read("data/neurons-0000-0000.js").matches("\"neuron\":").count(), 2);
         let page = read("index.html");
         assert!(page.contains("<title>Neurons of modadd</title>"));
-        assert!(page.contains("<tr><td>2</td><td>2</td><td>2</td><td>2</td><td>0.750</td><td>0.750</td><td>0.750</td><td>0.571</td><td>0.400</td><td>0.333</td></tr>"), "{page}");
-    }
-
-    #[test]
-    fn means_are_over_neurons_that_have_something_to_predict() {
-        let mut layer = Layer::default();
-        layer.add(&record(0, 0));
-        let mut silent = record(0, 1);
-        silent.scores.as_mut().unwrap().held_out = Counts { tokens: 100, ..Counts::default() };
-        silent.scores.as_mut().unwrap().text = None;
-        layer.add(&silent);
-        layer.add(&Record { status: Status::NotPositive, scores: None, ..record(0, 2) });
-        assert_eq!((layer.neurons, layer.done, layer.sums[2], layer.sums[5].0), (3, 2, (1, 0.75), 1));
+        assert!(page.contains("<dt>Site</dt><dd>mlp_mid</dd>") && page.contains("<dt>Windows a neuron</dt><dd>20</dd>"));
+        for (name, neurons) in [("0", 2), ("2", 1), ("all", 3)] {
+            let row =
+                format!("<tr><td>{name}</td><td>{neurons}</td><td>{neurons}</td><td>0.750</td><td>0.750</td><td>0.750</td>");
+            assert!(page.contains(&row), "{page}");
+        }
+        // Without scores there is nothing to sum up.
+        write(&dir, &example(), None).unwrap();
+        assert!(!read("index.html").contains("Layers: means"));
     }
 
     #[test]
@@ -159,7 +162,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         for neurons in [[(0, 1), (0, 1)], [(1, 0), (0, 9)]] {
             let dir = run_of(tmp.path(), &neurons);
-            let e = write(&dir, &example()).unwrap_err().to_string();
+            let e = write(&dir, &example(), None).unwrap_err().to_string();
             let (layer, neuron) = neurons[1];
             let want =
                 format!("neurons.jsonl: neuron {layer}:{neuron} out of order; expected each neuron once, by layer and number");

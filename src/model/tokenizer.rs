@@ -4,6 +4,7 @@
 
 mod cuts;
 mod guard;
+mod mask;
 mod texts;
 
 use std::path::{Path, PathBuf};

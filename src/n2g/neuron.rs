@@ -10,8 +10,8 @@ use super::graph::{Graph, Thresholds};
 use super::lines::{Inherited, Line, Rules, Suffix, Traced, lines, suffix_line};
 use super::probe::{Family, Probe};
 use super::prune::{Job, Pruned, prune};
-use super::record::{self, Counts, Exemplar, Record, Scores, Status};
-use super::saliency::{self, Prompt, Trace, trace};
+use super::record::{self, Exemplar, Record, Scores, Status};
+use super::saliency::{Prompt, Trace, trace};
 use super::settings::{Build, Settings};
 use super::split::repeats;
 use super::trie::{Choice, Trie};
@@ -338,22 +338,5 @@ fn record(scene: &Scene, s: &Subject, status: Status) -> Record {
         prompts: Vec::new(),
         graph: None,
         scores: None,
-    }
-}
-
-/// Normalised activations are rounded where lines compare them; see [`saliency::rounded`].
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_published_rules_choose_the_values_of_a_walk() {
-        use super::super::settings::Mode;
-        let of = |mode| Settings::of(mode, 0, None);
-        assert_eq!(of(Mode::Reference).choice(), Choice::Deepest);
-        assert_eq!(of(Mode::Paper).choice(), Choice::Largest);
-        assert_eq!((of(Mode::OpenAi).choice(), of(Mode::OpenAi).unit(4.0)), (Choice::Shallowest, 4.0));
-        assert_eq!((of(Mode::Default).unit(4.0), saliency::rounded(0.12345)), (1.0, 0.123));
-        assert_eq!(Counts::default().precision(), 0.0);
     }
 }

@@ -137,3 +137,17 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::trie::Choice;
+    use super::*;
+
+    #[test]
+    fn the_published_modes_choose_the_values_of_a_walk_as_published() {
+        let of = |mode| Settings::of(mode, 0, None);
+        assert_eq!((of(Mode::Reference).choice(), of(Mode::Reference).unit(4.0)), (Choice::Deepest, 1.0));
+        assert_eq!(of(Mode::Paper).choice(), Choice::Largest);
+        assert_eq!((of(Mode::OpenAi).choice(), of(Mode::OpenAi).unit(4.0)), (Choice::Shallowest, 4.0));
+    }
+}

@@ -44,9 +44,12 @@ impl Activations {
     }
 }
 
-struct Plan {
-    pass: Pass,
-    layers: Vec<View>,
+/// The forward pass up to the last layer of a selection.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub pass: Pass,
+    /// By layer of the selection: the site, `[rows, width]`.
+    pub layers: Vec<View>,
 }
 
 impl AsRef<Pass> for Plan {
@@ -118,7 +121,8 @@ pub fn path(folder: &Path) -> PathBuf {
     folder.join("activations.safetensors")
 }
 
-fn plan(lm: &Lm, request: &Request, batch: Batch) -> Result<Plan> {
+/// The plan of a batch of windows.
+pub(super) fn plan(lm: &Lm, request: &Request, batch: Batch) -> Result<Plan> {
     let mut b = Builder::new(lm.dtype);
     let inputs = Inputs::new(&mut b, batch.rows(), batch.positions, false, None);
     let places: Vec<Place> = request.selection.iter().map(|s| Place { layer: s.layer, site: request.site }).collect();

@@ -56,6 +56,7 @@ impl Run {
             model: Source::new("M", "M", model),
             data: Some(data),
             gram_data: None,
+            held_out: None,
             seed: 0,
             dtype: DType::F32,
             backend: "cpu".into(),
