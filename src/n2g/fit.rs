@@ -4,8 +4,9 @@
 //! that the lines make stands for the training positions whose walk ends there. A node that a window's own
 //! lines made says nothing of that window, since it would always be right: a walk over a window passes
 //! only nodes that lines of other windows made too. The share of positions that fire is drawn towards that
-//! of the node in front, as counts are small, and a node fires if its share reaches the threshold that
-//! gives the training windows the best F1.
+//! of the node in front, as counts are small, and a node fires if its share reaches a threshold: the lowest
+//! that gives the training windows nearly the best F1. With threshold 0 every token fires that did so once,
+//! which is token lookup.
 
 use super::evaluate::Window;
 use super::lines::{Element, Line};
@@ -15,7 +16,10 @@ use super::vocabulary::Vocabulary;
 /// Positions that the share of the node in front counts for.
 const PRIOR: f64 = 1.0;
 /// Thresholds that are tried, in steps of 1 / 40.
-const STEPS: std::ops::RangeInclusive<usize> = 4..=24;
+const STEPS: std::ops::RangeInclusive<usize> = 0..=24;
+/// How far F1 may be below the best one: thresholds from few windows are easily too high, and a neuron for
+/// which nothing fires any more is worth less than one for which too much does.
+const SLACK: f64 = 0.1;
 
 /// A training window with the lines of its pivots.
 #[derive(Clone, Debug)]
@@ -146,7 +150,60 @@ fn threshold(nodes: &[Node], parents: &[u32], ends: &[(usize, u32, bool)], windo
         }
         counts.f1()
     };
-    let step = |i: usize| i as f64 / 40.0;
-    let best = STEPS.map(|i| (f1(step(i)), step(i))).fold((-1.0, 0.5), |best, x| if x.0 > best.0 { x } else { best });
-    best.1
+    let tried: Vec<(f64, f64)> = STEPS.map(|i| i as f64 / 40.0).map(|threshold| (threshold, f1(threshold))).collect();
+    let best = tried.iter().map(|x| x.1).fold(0.0, f64::max);
+    tried.iter().find(|x| x.1 >= best - SLACK).map_or(0.0, |x| x.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trie::Choice;
+    use super::super::vocabulary::Fold;
+    use super::*;
+
+    fn vocabulary() -> Vocabulary {
+        Vocabulary::new((0..30).map(|i| format!("t{i}")).collect(), Fold::Exact)
+    }
+    /// A line of literals, the firing token first.
+    fn line(keys: &[u32]) -> Line {
+        let element = |key: &u32| Element { key: *key, importance: 0.9, activation: 1.0, activates: true };
+        Line { elements: keys.iter().map(element).collect(), value: 1.0 }
+    }
+    /// Whether the last token of `keys` fires.
+    fn fires(trie: &Trie, keys: &[u32]) -> bool {
+        trie.predict(keys, keys.len() - 1, Choice::Deepest).unwrap_or(0.0) >= 0.5
+    }
+
+    #[test]
+    fn a_token_that_needs_its_context_fires_only_there() {
+        // 5 fires behind 1 and on nothing else, though it stands in many places.
+        let tokens = [1, 5, 2, 5, 3, 5, 4, 5, 6, 5, 7, 5, 1, 5];
+        let act: Vec<f64> = (0..14).map(|t| if t % 2 == 1 && tokens[t - 1] == 1 { 0.9 } else { 0.0 }).collect();
+        let one = Evidence { window: Window { tokens: &tokens, act: &act }, lines: vec![line(&[5, 1]), line(&[5, 1])] };
+        let trie = fit(&vec![one; 6], &vocabulary(), 0.5);
+        assert!(fires(&trie, &[1, 5]) && !fires(&trie, &[2, 5]) && !fires(&trie, &[5]) && !fires(&trie, &[1]));
+        assert!(trie.predict(&[1, 5], 1, Choice::Deepest).is_some_and(|value| (value - 0.9).abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_token_that_fires_everywhere_needs_no_context() {
+        let tokens = [1, 5, 2, 5, 3, 5, 8, 9];
+        let act = [0.0, 0.8, 0.0, 0.6, 0.0, 1.0, 0.0, 0.0];
+        let of = |lines| Evidence { window: Window { tokens: &tokens, act: &act }, lines };
+        let trie = fit(&[of(vec![line(&[5, 1])]), of(vec![line(&[5, 2])]), of(vec![line(&[5, 3])])], &vocabulary(), 0.5);
+        assert!(fires(&trie, &[7, 5]) && fires(&trie, &[5]) && !fires(&trie, &[9]));
+    }
+
+    #[test]
+    fn a_window_says_nothing_of_its_own_lines() {
+        // Each window fires on a token of its own behind a context of its own: nothing is known of any.
+        let windows: Vec<([u32; 2], [f64; 2])> = (0..5).map(|w| ([w + 10, w], [0.0, 1.0])).collect();
+        let evidence: Vec<Evidence> = windows
+            .iter()
+            .map(|(tokens, act)| Evidence { window: Window { tokens, act }, lines: vec![line(&[tokens[1], tokens[0]])] })
+            .collect();
+        let trie = fit(&evidence, &vocabulary(), 0.5);
+        assert!((0..5).all(|w| fires(&trie, &[w + 10, w]) && fires(&trie, &[w])));
+        assert!(fit(&[], &vocabulary(), 0.5) == Trie::new());
+    }
 }
