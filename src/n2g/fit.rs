@@ -35,9 +35,8 @@ struct Node {
     makers: u128,
     /// Positions whose walk ends here, and those of them that fire, by window.
     ends: Vec<(u32, u32)>,
-    /// Sum of the activations of those that fire, and of those that do not.
+    /// Sum of the activations of those that fire.
     fired: f64,
-    quiet: f64,
 }
 
 /// The trie of a neuron. Tokens that fire without being a pivot have a line of their own without context.
@@ -66,7 +65,7 @@ pub fn fit(evidence: &[Evidence], vocabulary: &Vocabulary, fire: f64) -> Trie {
             let (fires, node) = (act >= fire, &mut nodes[end as usize]);
             node.ends[w].0 += 1;
             node.ends[w].1 += u32::from(fires);
-            *(if fires { &mut node.fired } else { &mut node.quiet }) += act;
+            node.fired += if fires { act } else { 0.0 };
             ends.push((w, end, fires));
         }
     }
@@ -77,18 +76,34 @@ pub fn fit(evidence: &[Evidence], vocabulary: &Vocabulary, fire: f64) -> Trie {
         let (sum, n) = nodes.iter().fold((0.0, 0), |(s, n), x| (s + x.fired, n + x.ends.iter().map(|e| e.1).sum::<u32>()));
         if n == 0 { 1.0 } else { sum / f64::from(n) }
     };
+    // Whether a walk that goes no further than the node fires.
+    let mut fires = vec![false; trie.nodes.len()];
     for i in 1..trie.nodes.len() {
-        let (all, fired) = nodes[i].ends.iter().fold((0, 0), |(a, f), e| (a + e.0, f + e.1));
-        let fires = shares[i] >= threshold;
-        let value = match fires {
-            true if fired > 0 => nodes[i].fired / f64::from(fired),
-            true => mean_fired,
-            false if all > fired => (nodes[i].quiet / f64::from(all - fired)).clamp(0.0, fire * 0.999),
-            false => shares[i] * fire * 0.999,
+        let fired: u32 = nodes[i].ends.iter().map(|e| e.1).sum();
+        fires[i] = shares[i] >= threshold;
+        trie.nodes[i].end = match (fires[i], fires[parents[i] as usize]) {
+            (true, _) if fired > 0 => Some(nodes[i].fired / f64::from(fired)),
+            (true, _) => Some(mean_fired),
+            // It takes back what a shorter pattern says.
+            (false, true) => Some(0.0),
+            (false, false) => None,
         };
-        trie.nodes[i].end = Some(value);
     }
-    trie
+    prune(trie)
+}
+
+/// Without the nodes that change no prediction: those without a value on or behind them, unless a wildcard
+/// beside them would match in their place.
+fn prune(mut trie: Trie) -> Trie {
+    for i in (0..trie.nodes.len()).rev() {
+        let children = std::mem::take(&mut trie.nodes[i].children);
+        let has_wildcard = children.iter().any(|c| trie.nodes[*c as usize].key == WILDCARD);
+        let says = |c: &u32| trie.nodes[*c as usize].end.is_some() || !trie.nodes[*c as usize].children.is_empty();
+        let kept = children.iter().copied().filter(|c| says(c) || (has_wildcard && trie.nodes[*c as usize].key != WILDCARD));
+        let kept: Vec<u32> = kept.collect();
+        trie.nodes[i].children = kept;
+    }
+    trie.renumbered(|_| ())
 }
 
 /// Lines of one token for all that fire in a window.
@@ -182,6 +197,7 @@ mod tests {
         let one = Evidence { window: Window { tokens: &tokens, act: &act }, lines: vec![line(&[5, 1]), line(&[5, 1])] };
         let trie = fit(&vec![one; 6], &vocabulary(), 0.5);
         assert!(fires(&trie, &[1, 5]) && !fires(&trie, &[2, 5]) && !fires(&trie, &[5]) && !fires(&trie, &[1]));
+        assert_eq!(trie.nodes.len(), 3, "what never fires is not there");
         assert!(trie.predict(&[1, 5], 1, Choice::Deepest).is_some_and(|value| (value - 0.9).abs() < 1e-12));
     }
 

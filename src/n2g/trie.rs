@@ -141,7 +141,7 @@ impl Trie {
     }
     /// The same trie with its nodes numbered level by level, the children of each in the order that
     /// `sort` leaves them in. Nodes that no path reaches are gone.
-    fn renumbered(&self, sort: impl Fn(&mut Vec<u32>)) -> Self {
+    pub(super) fn renumbered(&self, sort: impl Fn(&mut Vec<u32>)) -> Self {
         let (mut order, mut next) = (vec![0], 0);
         let mut nodes: Vec<Node> = Vec::new();
         while let Some(&old) = order.get(next) {
