@@ -46,12 +46,17 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.values]);
     let (keys, first, slots) = (m.int(a.keys), m.int(a.first), m.int(a.slots));
     let (values, at) = (out.of(&a.values), |slot: usize| a.values.offset + slot * a.values.stride);
-    for t in 0..keys.len() {
-        let candidates = a.forest.candidates(keys[t]).zip(slots[t] as usize..slots[t + 1] as usize);
-        for (i, (candidate, slot)) in candidates.enumerate() {
-            let hidden = i >= a.forest.exact_count(keys[t]) && a.forest.has_root_child(candidate, keys[t]);
-            let value = if hidden { 0.0 } else { walk(&a.forest, candidate, keys, first[t] as usize, t) };
-            values[at(slot)] = T::of(f64::from(value));
+    // Rows of one key together: the nodes that they share are read from memory once.
+    let mut rows: Vec<usize> = (0..keys.len()).filter(|&t| slots[t] < slots[t + 1]).collect();
+    rows.sort_by_key(|&t| keys[t]);
+    for rows in rows.chunk_by(|&a, &b| keys[a] == keys[b]) {
+        let key = keys[rows[0]];
+        for (i, candidate) in a.forest.candidates(key).enumerate() {
+            let hidden = i >= a.forest.exact_count(key) && a.forest.has_root_child(candidate, key);
+            for &t in rows.iter().filter(|&&t| i < (slots[t + 1] - slots[t]) as usize) {
+                let value = if hidden { 0.0 } else { walk(&a.forest, candidate, keys, first[t] as usize, t) };
+                values[at(slots[t] as usize + i)] = T::of(f64::from(value));
+            }
         }
     }
     let used = slots[keys.len()] as usize;

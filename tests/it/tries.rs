@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use mechgraph::device::{Cpu, Device};
+use mechgraph::device::{self, Cpu, Device, DriverChoice, Request};
 use mechgraph::n2g::forest::{FILE, Origin, Tries};
 use mechgraph::n2g::lines::{Element, Line};
 use mechgraph::n2g::predict::{Hit, Predictor};
@@ -73,7 +73,10 @@ fn texts(random: &mut Random) -> Vec<Vec<u32>> {
 #[test]
 fn the_operation_equals_the_plain_walk_of_every_neuron() {
     let mut random = Random(11);
-    let devices = [1, 3].map(|threads| Device::Cpu(Cpu::new(threads).unwrap()));
+    let interpreter =
+        Request { choice: device::Choice::Cuda, driver: DriverChoice::Interpreter, threads: 2, ..Request::default() };
+    let cpu = |threads| Device::Cpu(Cpu::new(threads).unwrap());
+    let devices = [cpu(1), cpu(3), Device::open(&interpreter).unwrap().0];
     let (mut found_any, mut at_start, mut by_choice) = (0, 0, 0);
     for round in 0..60 {
         let choice = Choice::ALL[round % 3];
