@@ -26,6 +26,7 @@ mod kernels;
 mod kernels_ptx;
 mod long;
 mod memory;
+mod n2g;
 mod naive;
 mod nothing_to_find;
 mod oracle;
