@@ -258,23 +258,29 @@ fn step_lines(scene: &Scene, step: &Step) -> Vec<Line> {
 
 fn kept(s: &Subject, step: &Step) -> record::Prompt {
     let (t, job, pruned) = (step.trace, step.job, step.pruned);
-    let narrow = |x: &[f64]| x.iter().map(|x| *x as f32).collect();
+    let narrow = |x: &[f64]| x.iter().map(|x| finite(*x)).collect();
     record::Prompt {
         window: s.found.top[step.rank].window as usize,
         pivot: job.pivot,
-        act: job.act as f32,
+        act: finite(job.act),
         start: pruned.start,
         end: pruned.end,
         accepted: pruned.accepted,
-        suffix_max: pruned.suffix_max as f32,
-        scale: (job.act / pruned.suffix_max) as f32,
-        anchored: step.anchor.map(|(holds, act)| (holds, act as f32)),
+        suffix_max: finite(pruned.suffix_max),
+        scale: finite(job.act / pruned.suffix_max),
+        anchored: step.anchor.map(|(holds, act)| (holds, finite(act))),
         tokens: step.prompt.tokens.clone(),
         norm_act: t.map_or_else(Vec::new, |t| narrow(&t.norm_act)),
         argmax: t.map_or(step.prompt.pivot, |t| t.argmax),
         importance: t.map_or_else(Default::default, |t| t.importance.iter().map(|(t, x)| (*t, narrow(x))).collect()),
         augments: None,
     }
+}
+
+/// A number that a record can hold: 0 in the place of what is not finite, of which the neuron's status or
+/// the prompt's lack of importances tells.
+fn finite(x: f64) -> f32 {
+    Some(x as f32).filter(|x| x.is_finite()).unwrap_or(0.0)
 }
 
 fn scores(scene: &Scene, s: &Subject, trie: &Trie, baselines: &Baselines, test: &[Window]) -> Scores {
@@ -319,19 +325,19 @@ fn record(scene: &Scene, s: &Subject, status: Status) -> Record {
         Exemplar {
             window: peak.window as usize,
             position,
-            value: peak.value as f32,
+            value: finite(peak.value),
             duplicate_of: s.roles.duplicate_of[rank],
             start,
             tokens: window[start..end].to_vec(),
-            activations: s.act.get(rank).map_or_else(Vec::new, |a| a[start..end].iter().map(|x| *x as f32).collect()),
+            activations: s.act.get(rank).map_or_else(Vec::new, |a| a[start..end].iter().map(|x| finite(*x)).collect()),
         }
     };
     Record {
         layer: s.layer,
         neuron: s.neuron,
         status,
-        a_max: s.found.maximum() as f32,
-        firing_rate: s.found.firing_rate() as f32,
+        a_max: finite(s.found.maximum()),
+        firing_rate: finite(s.found.firing_rate()),
         exemplars: s.found.top.iter().enumerate().map(exemplar).collect(),
         train: s.roles.train.clone(),
         test: s.roles.test.clone(),

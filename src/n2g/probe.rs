@@ -13,11 +13,12 @@ use rayon::prelude::*;
 
 use crate::data::packed::Packed;
 use crate::data::session::Session;
-use crate::device::{Builder, Device, View};
+use crate::device::{Builder, Device, Program, View};
 use crate::error::{Error, Result};
 use crate::model::Lm;
 use crate::model::lm::forward::{Inputs, forward};
 use crate::model::site::Place;
+use crate::ops::{Launch, scratch};
 
 /// Rows of a full batch.
 const ROWS: usize = 1024;
@@ -84,8 +85,17 @@ pub struct Probe<'a> {
     device: &'a Device,
     lm: &'a Lm,
     place: Place,
-    lanes: Vec<Mutex<HashMap<Shape, Ready>>>,
+    lanes: Vec<Mutex<Lane>>,
+    /// Bytes that the programs of a lane may hold together.
+    memory: u64,
     tokens: AtomicU64,
+}
+
+/// The programs of a thread.
+#[derive(Debug, Default)]
+struct Lane {
+    ready: HashMap<Shape, Ready>,
+    bytes: u64,
 }
 
 /// Some variants of a family, and the family.
@@ -104,10 +114,12 @@ impl Part<'_> {
 }
 
 impl<'a> Probe<'a> {
-    /// A probe of `place`, a site with one row a position. The model must be causal.
-    pub fn new(device: &'a Device, lm: &'a Lm, place: Place) -> Self {
-        let lanes = (0..device.lanes()).map(|_| Mutex::default()).collect();
-        Self { device, lm, place, lanes, tokens: AtomicU64::new(0) }
+    /// A probe of `place`, a site with one row a position, whose programs hold at most `memory` bytes. The
+    /// model must be causal.
+    pub fn new(device: &'a Device, lm: &'a Lm, place: Place, memory: u64) -> Self {
+        let lanes: Vec<_> = (0..device.lanes()).map(|_| Mutex::default()).collect();
+        let memory = memory / lanes.len().max(1) as u64;
+        Self { device, lm, place, lanes, memory, tokens: AtomicU64::new(0) }
     }
     /// Rows of sequences computed so far, without those that fill batches up.
     pub fn tokens(&self) -> u64 {
@@ -156,10 +168,7 @@ impl<'a> Probe<'a> {
         packed.fill_keys(shape.keys);
         let lane = rayon::current_thread_index().unwrap_or(0) % self.lanes.len();
         let mut lane = self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = match lane.entry(shape) {
-            std::collections::hash_map::Entry::Occupied(ready) => ready.into_mut(),
-            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(self.ready(shape)?),
-        };
+        let ready = self.ready(&mut lane, shape)?;
         ready.session.run(&packed)?;
         let mut values = ready.session.read_elements(&ready.site, &cells)?.into_iter();
         let mut take = |n: usize| values.by_ref().take(n).collect::<Vec<f64>>();
@@ -180,7 +189,24 @@ impl<'a> Probe<'a> {
         let longest = longest.next_power_of_two().max(64).min(self.lm.n_ctx);
         Shape { rows, keys, reads, longest }
     }
-    fn ready(&self, shape: Shape) -> Result<Ready> {
+    /// The program of a shape. Where there is no room for one more, the others of the lane make it.
+    fn ready<'l>(&self, lane: &'l mut Lane, shape: Shape) -> Result<&'l mut Ready> {
+        if !lane.ready.contains_key(&shape) {
+            let (program, inputs, site) = self.program(shape)?;
+            let bytes = program.bytes().saturating_add(scratch::bytes(&program));
+            if bytes > self.memory {
+                let hint = format!(" for prompts of {} tokens on each thread; fewer --threads need less", shape.rows);
+                return Err(Error::Memory { asked: bytes, free: self.memory, hint });
+            }
+            if lane.bytes + bytes > self.memory {
+                *lane = Lane::default();
+            }
+            lane.bytes += bytes;
+            lane.ready.insert(shape, Ready { session: Session::new(self.device, program, inputs)?, site });
+        }
+        lane.ready.get_mut(&shape).ok_or_else(|| Error::numeric("probe", "no program", "the one that was made"))
+    }
+    fn program(&self, shape: Shape) -> Result<(Program<Launch>, Inputs, View)> {
         let mut b = Builder::new(self.lm.dtype);
         let queries = shape.reads.map(|m| (self.place.layer, m));
         let inputs = match shape.keys == shape.rows {
@@ -191,7 +217,7 @@ impl<'a> Probe<'a> {
         let site = taps.get(&self.place).map(|tap| tap.view).ok_or_else(|| {
             Error::numeric("probe", format!("no site {}", self.place.name()), "a site that the forward pass gives")
         })?;
-        Ok(Ready { session: Session::new(self.device, b.finish(), inputs)?, site })
+        Ok((b.finish(), inputs, site))
     }
 }
 
@@ -264,7 +290,7 @@ mod tests {
     fn variants_that_share_rows_are_what_they_are_alone() {
         let (lm, device) = (model(), Device::Cpu(Cpu::new(2).unwrap()));
         for layer in 0..lm.blocks.len() {
-            let probe = Probe::new(&device, &lm, Place { layer, site: Site::MlpMid });
+            let probe = Probe::new(&device, &lm, Place { layer, site: Site::MlpMid }, 1 << 24);
             let families: Vec<Family> = [1, 2, 5, 9, 17, 40].iter().map(|&n| masked(tokens(n, n), n % 7)).collect();
             let together = probe.run(&families).unwrap();
             assert_eq!(probe.tokens(), families.iter().map(|f| f.rows() as u64).sum::<u64>());
@@ -281,9 +307,25 @@ mod tests {
     }
 
     #[test]
+    fn what_fits_no_memory_is_refused_before_it_is_made() {
+        let (lm, device) = (model(), Device::Cpu(Cpu::new(1).unwrap()));
+        let probe = Probe::new(&device, &lm, Place { layer: 1, site: Site::MlpAct }, 1000);
+        let e = probe.run(&[masked(tokens(5, 1), 0)]).unwrap_err().to_string();
+        assert!(e.contains("for prompts of 128 tokens on each thread"), "{e}");
+        // Room for one program at a time: the answers are the same.
+        let families = [masked(tokens(5, 1), 0), masked(tokens(60, 1), 0)];
+        let bytes = |shape| probe.program(shape).unwrap().0.bytes();
+        let large = bytes(Shape { rows: 2048, keys: 4096, reads: None, longest: 64 });
+        let narrow = Probe::new(&device, &lm, probe.place, 2 * large);
+        let wide = Probe::new(&device, &lm, probe.place, u64::MAX);
+        let one_by_one: Vec<Answer> = families.iter().map(|f| narrow.run(std::slice::from_ref(f)).unwrap().remove(0)).collect();
+        assert_eq!(one_by_one, families.iter().map(|f| wide.run(std::slice::from_ref(f)).unwrap().remove(0)).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_family_of_any_size_is_answered_whole() {
         let (lm, device) = (model(), Device::Cpu(Cpu::new(2).unwrap()));
-        let probe = Probe::new(&device, &lm, Place { layer: 1, site: Site::MlpAct });
+        let probe = Probe::new(&device, &lm, Place { layer: 1, site: Site::MlpAct }, u64::MAX);
         // 80 tokens and 3240 rows of variants: more than a batch.
         let family = masked(tokens(80, 3), 2);
         let mut lasts = family.clone();

@@ -69,7 +69,12 @@ impl Neurons<'_> {
         let total: usize = self.request.selection.iter().map(|s| s.neurons.len()).sum();
         let stage = self.runner.progress.stage("neurons", total as u64, "neurons");
         for (l, selection) in self.request.selection.iter().enumerate() {
-            let probe = Probe::new(self.runner.device, self.lm, Place { layer: selection.layer, site: self.request.site });
+            let probe = Probe::new(
+                self.runner.device,
+                self.lm,
+                Place { layer: selection.layer, site: self.request.site },
+                self.runner.memory,
+            );
             for from in (0..selection.neurons.len()).step_by(BLOCK) {
                 let to = (from + BLOCK).min(selection.neurons.len());
                 let path = self.path(l, from);
