@@ -400,7 +400,7 @@ impl Run<'_> {
         dir.finish(manifest, Vec::new())?;
         Ok(summary)
     }
-    /// Tokens of the passes over windows: all of them, and those of exemplars and random choices once more.
+    /// Tokens of the passes over windows: all of them, and those of exemplars once more.
     fn passes(&self, neurons: &Neurons) -> u64 {
         let windows = crate::n2g::windows::wanted(neurons.ranking);
         let again: std::collections::BTreeSet<u32> = windows.into_iter().flatten().flatten().collect();

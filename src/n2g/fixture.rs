@@ -106,6 +106,7 @@ pub(crate) fn record(layer: usize, neuron: usize) -> Record {
         }],
         graph: Some(Graph::new(&lines, &v, Thresholds { activation: 0.5, importance: 0.75 })),
         scores: Some(Scores {
+            any: None,
             held_out: counts(3, 1, 1),
             r2: 0.5,
             token: counts(2, 1, 2),

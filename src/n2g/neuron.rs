@@ -10,7 +10,7 @@ use super::graph::{Graph, Thresholds};
 use super::lines::{Inherited, Line, Rules, Suffix, Traced, lines, suffix_line};
 use super::probe::{Family, Probe};
 use super::prune::{Job, Pruned, prune};
-use super::record::{self, Exemplar, Record, Scores, Status};
+use super::record::{self, Counts, Exemplar, Record, Scores, Status};
 use super::saliency::{Prompt, Trace, trace};
 use super::settings::{Build, Settings};
 use super::split::repeats;
@@ -286,7 +286,7 @@ fn finite(x: f64) -> f32 {
 fn scores(scene: &Scene, s: &Subject, trie: &Trie, baselines: &Baselines, test: &[Window]) -> Scores {
     let (settings, fire) = (scene.settings, scene.settings.fire_threshold);
     let unit = settings.unit(s.found.maximum());
-    let mut scores = Scores::default();
+    let mut scores = Scores { any: (settings.build == Build::Raw).then(Counts::default), ..Scores::default() };
     let (mut tally, mut parts) = (Tally::default(), Vec::new());
     for (w, rank) in test.iter().zip(&s.roles.test) {
         let keys: Vec<u32> = w.tokens.iter().map(|id| scene.vocabulary.key(*id).unwrap_or(u32::MAX - 2)).collect();
@@ -299,6 +299,9 @@ fn scores(scene: &Scene, s: &Subject, trie: &Trie, baselines: &Baselines, test: 
             scores.unique.merge(&part.counts);
         }
         parts.push(part.counts);
+        if let Some(any) = &mut scores.any {
+            w.act.iter().zip(&predicted).for_each(|(act, p)| any.add(*act >= fire, *p > 0.0));
+        }
         baselines.count(*w, scene.exact, fire, [&mut scores.token, &mut scores.ngram]);
     }
     scores.held_out = tally.counts;

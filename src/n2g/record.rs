@@ -112,6 +112,8 @@ pub struct Scores {
     pub f1_interval: (f64, f64),
     /// On the held-out windows that repeat no training window.
     pub unique: Counts,
+    /// On the held-out windows, where any value says that a token fires: the rule for raw values.
+    pub any: Option<Counts>,
     /// On text that was not chosen for the neuron.
     pub text: Option<TextScores>,
 }
@@ -146,6 +148,7 @@ impl Scores {
             line("token lookup, held-out windows", self.token, None),
             line("n-gram lookup, held-out windows", self.ngram, None),
         ];
+        lines.extend(self.any.map(|any| line("trie, held-out windows, any value fires", any, None)));
         if let Some(text) = &self.text {
             lines.push(line("trie, unselected text", text.trie, Some(text.f1_interval)));
             lines.push(line("token lookup, unselected text", text.token, None));

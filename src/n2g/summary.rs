@@ -46,6 +46,8 @@ pub struct Layer {
     pub ngram: Means,
     /// Held-out windows that repeat no training window.
     pub unique: Means,
+    /// Held-out windows, where any value says that a token fires; only of raw values.
+    pub any: Option<Means>,
     /// Unselected text; absent where the run ended before.
     pub text: Option<Means>,
     pub text_f1_interval: Option<(f64, f64)>,
@@ -131,6 +133,7 @@ fn summarise<'a>(layer: Option<usize>, rows: impl Iterator<Item = &'a Row>, seed
         token: means(scores.iter().map(|s| &s.token)),
         ngram: means(scores.iter().map(|s| &s.ngram)),
         unique: means(scores.iter().map(|s| &s.unique).filter(|c| c.tokens > 0)),
+        any: scores.iter().any(|s| s.any.is_some()).then(|| means(scores.iter().filter_map(|s| s.any.as_ref()))),
         text: has_text.then(|| means(texts.iter().map(|t| &t.trie))),
         text_f1_interval: has_text.then(|| mean_interval(&text_f1, !seed)),
         text_token: has_text.then(|| means(texts.iter().map(|t| &t.token))),
@@ -141,15 +144,16 @@ fn summarise<'a>(layer: Option<usize>, rows: impl Iterator<Item = &'a Row>, seed
 impl Summary {
     /// The table of layers, for people.
     pub fn table(&self) -> String {
+        let f1 = |m: &Option<Means>| m.map_or("    -".into(), |m| format!("{:.3}", m.f1));
+        let any = |l: &Layer| self.all.any.map(|_| format!(" | any value {}", f1(&l.any))).unwrap_or_default();
         let mut out = String::from(
             "layer  neurons  scored  silent  not positive  failed |  P     R     F1    95 %         | token F1  5-gram F1 | text F1  token  5-gram\n",
         );
         for l in self.layers.iter().chain([&self.all]) {
             let name = l.layer.map_or("all".into(), |l| l.to_string());
-            let f1 = |m: &Option<Means>| m.map_or("    -".into(), |m| format!("{:.3}", m.f1));
             let _ = writeln!(
                 out,
-                "{name:>5}  {:>7}  {:>6}  {:>6}  {:>12}  {:>6} |  {:.3} {:.3} {:.3} {:.3}..{:.3} | {:>8.3}  {:>9.3} | {:>7}  {}  {:>6}",
+                "{name:>5}  {:>7}  {:>6}  {:>6}  {:>12}  {:>6} |  {:.3} {:.3} {:.3} {:.3}..{:.3} | {:>8.3}  {:>9.3} | {:>7}  {}  {:>6}{}",
                 l.neurons,
                 l.scored,
                 l.silent,
@@ -165,6 +169,7 @@ impl Summary {
                 f1(&l.text),
                 f1(&l.text_token),
                 f1(&l.text_ngram),
+                any(l),
             );
         }
         out
@@ -174,7 +179,7 @@ impl Summary {
 /// The first line of the table of neurons.
 pub fn head() -> String {
     let names = "layer,neuron,status,fires,a_max,firing_rate,precision,recall,f1,f1_low,f1_high,non_firing_precision,non_firing_recall,\
-        non_firing_f1,r2,token_f1,ngram_f1,unique_f1,repeated,text_fires,text_precision,text_recall,text_f1,text_f1_low,text_f1_high,\
+        non_firing_f1,r2,token_f1,ngram_f1,any_f1,unique_f1,repeated,text_fires,text_precision,text_recall,text_f1,text_f1_low,text_f1_high,\
         text_r2,text_token_f1,text_ngram_f1\n";
     names.replace([' '], "")
 }
@@ -192,7 +197,7 @@ pub fn line(record: &Record) -> String {
         None => {
             cells.push(String::new());
             cells.extend([f64::from(record.a_max), f64::from(record.firing_rate)].map(number));
-            cells.extend(std::iter::repeat_n(String::new(), 22));
+            cells.extend(std::iter::repeat_n(String::new(), 23));
         }
         Some(s) => {
             let (c, n) = (&s.held_out, s.held_out.negated());
@@ -201,7 +206,9 @@ pub fn line(record: &Record) -> String {
             let held =
                 [c.precision(), c.recall(), c.f1(), s.f1_interval.0, s.f1_interval.1, n.precision(), n.recall(), n.f1(), s.r2];
             cells.extend(held.map(number));
-            cells.extend([s.token.f1(), s.ngram.f1(), s.unique.f1()].map(number));
+            cells.extend([s.token.f1(), s.ngram.f1()].map(number));
+            cells.push(s.any.map_or(String::new(), |any| number(any.f1())));
+            cells.push(number(s.unique.f1()));
             cells.push(((c.tokens - s.unique.tokens) * record.test.len() as u64).checked_div(c.tokens).unwrap_or(0).to_string());
             match &s.text {
                 None => cells.extend(std::iter::repeat_n(String::new(), 9)),
@@ -215,4 +222,55 @@ pub fn line(record: &Record) -> String {
         }
     }
     cells.join(",") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::record;
+    use super::*;
+
+    fn scored(layer: usize, neuron: usize, held_out: Counts) -> Record {
+        let mut record = record(layer, neuron);
+        record.scores = Some(Scores { held_out, ..Scores::default() });
+        record
+    }
+    fn counts(tp: u64, fp: u64, fn_: u64) -> Counts {
+        Counts { tp, fp, fn_, tokens: 100 }
+    }
+
+    #[test]
+    fn both_averaging_rules_count_every_neuron_that_they_should() {
+        let mut all = Collector::default();
+        all.add(&scored(1, 0, counts(8, 2, 2)));
+        // Nothing is predicted; and nothing fires either.
+        all.add(&scored(1, 1, counts(0, 0, 4)));
+        all.add(&scored(1, 2, counts(0, 0, 0)));
+        all.add(&Record { status: Status::NotPositive, scores: None, ..scored(1, 3, counts(0, 0, 0)) });
+        all.add(&Record { status: Status::Failed("x".into()), scores: None, ..scored(4, 0, counts(0, 0, 0)) });
+        let summary = all.finish(7.0, 1);
+        let layer = &summary.layers[0];
+        assert_eq!((layer.layer, layer.neurons, layer.scored, layer.silent), (Some(1), 4, 3, 2));
+        assert_eq!((layer.not_positive, summary.layers[1].failed, summary.all.neurons), (1, 1, 5));
+        let third = |m: Means| [m.precision, m.recall, m.f1].map(|x| (x * 3.0 * 1e9).round() / 1e9);
+        assert_eq!(third(layer.held_out), [0.8, 0.8, 0.8]);
+        // As published, the second neuron has precision 1 and the third is not there.
+        assert_eq!([layer.published.precision, layer.published.recall, layer.published.f1], [0.9, 0.4, 0.4]);
+        assert_eq!((layer.text, summary.layers[1].held_out), (None, Means::default()));
+        assert_eq!(summary.table().lines().count(), 4);
+    }
+
+    #[test]
+    fn every_line_of_the_table_has_the_columns_of_its_head() {
+        let mut records = vec![scored(0, 0, counts(1, 2, 3)), record(0, 1), record(0, 2)];
+        records[1].scores = None;
+        if let Some(s) = &mut records[2].scores {
+            (s.any, s.text) = (Some(counts(1, 1, 1)), Some(super::super::record::TextScores::default()));
+        }
+        let columns = head().split(',').count();
+        for record in &records {
+            let line = line(record);
+            assert_eq!(line.matches(',').count() + 1, columns, "{line}");
+            assert!(line.starts_with(&format!("0,{},", record.neuron)) && line.ends_with('\n'));
+        }
+    }
 }

@@ -15,13 +15,12 @@ use crate::model::lm::forward::{Inputs, forward};
 use crate::model::site::Place;
 use crate::model::{Checkpoint, Lm};
 
-/// The windows of each neuron, by layer and neuron: its exemplars, strongest first, then those chosen at
-/// random.
+/// The windows of each neuron, by layer and neuron: its exemplars, strongest first.
 pub type Wanted = Vec<Vec<Vec<u32>>>;
 
 /// The windows that a ranking names.
 pub fn wanted(ranking: &Ranking) -> Wanted {
-    let of = |n: &super::exemplars::Neuron| n.top.iter().chain(&n.windows).map(|p| p.window).collect();
+    let of = |n: &super::exemplars::Neuron| n.top.iter().map(|p| p.window).collect();
     ranking.iter().map(|neurons| neurons.iter().map(of).collect()).collect()
 }
 

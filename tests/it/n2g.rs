@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mechgraph::model::Checkpoint;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::command::{failure, manifest, mechgraph, run};
@@ -109,6 +111,7 @@ fn published(mode: &str) {
         }
         let scores = &found["scores"];
         let mut counted = vec![("held_out", &n["score"])];
+        counted.extend(n.get("score_any").map(|any| ("any", any)));
         if is_reference {
             counted.extend([("token", &n["baselines"]["token"]), ("ngram", &n["baselines"]["ngram5"])]);
             assert!((scores["r2"].as_f64().unwrap() - n["score"]["r2"].as_f64().unwrap()).abs() < 1e-3);
@@ -279,20 +282,25 @@ fn neurons_that_are_never_positive_are_counted_and_have_no_scores() {
     assert_eq!(table.lines().filter(|line| line.contains("not-positive,,-")).count(), 2);
 }
 
-/// The embedded model in a folder of its own, one of its tensors changed.
+/// The embedded model in a folder of its own, one of its tensors changed and stored in f32.
 fn changed(folder: &Path, tensor: &str, change: impl FnOnce(&mut [f32])) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("demos/lm");
     for name in ["config.json", "tokenizer.json"] {
         std::fs::copy(from.join(name), folder.join(name)).unwrap();
     }
-    let mut bytes = std::fs::read(from.join("model.safetensors")).unwrap();
-    let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-    let (start, end) = header.info(tensor).unwrap().data_offsets;
-    let part = &mut bytes[8 + length..][start..end];
-    let mut values: Vec<f32> = part.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let path = from.join("model.safetensors");
+    let shape = Checkpoint::open(&path).unwrap().shape(tensor).unwrap().to_vec();
+    let values = Checkpoint::open(&path).unwrap().tensor_f64(tensor, &shape).unwrap();
+    let mut values: Vec<f32> = values.into_iter().map(|x| x as f32).collect();
     change(&mut values);
-    part.copy_from_slice(&values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>());
-    std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
+    let values: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let views = file.tensors().into_iter().map(|(name, view)| match name == tensor {
+        true => (name, TensorView::new(Dtype::F32, shape.clone(), &values).unwrap()),
+        false => (name, view),
+    });
+    std::fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 #[test]
