@@ -13,6 +13,7 @@ use crate::model::Tokenizer;
 use crate::n2g::forest::{self, Tries};
 use crate::n2g::record::{self, Record};
 use crate::n2g::records::{self, Records};
+use crate::text;
 
 /// A neuron as it is typed: `LAYER:NEURON`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,32 @@ impl Opened {
     pub fn tries(&self) -> Result<Option<Tries>> {
         let path = self.dir.file(forest::FILE);
         path.exists().then(|| Tries::load(&path)).transpose()
+    }
+    /// The tokenizer; what it does not say itself it takes from a `config.json` beside it.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let config = self.dir.file("config.json");
+        let json = match config.exists() {
+            true => serde_json::from_slice(&text::read(&config, "a JSON object")?)
+                .map_err(|e| Error::file(&config, format!("no valid JSON ({e})"), "the config.json of the model"))?,
+            false => Value::Null,
+        };
+        Tokenizer::open(&self.dir.file(""), &json)
+    }
+    /// Fails on tries that were built from another model or with another tokenizer than the run's.
+    pub fn check_origin(&self, tries: &Tries, tokenizer: &Tokenizer) -> Result<()> {
+        let (origin, model) = (&tries.origin, &self.manifest.fingerprint.model);
+        for (what, name, sha256) in [
+            ("model", &origin.model_sha256, model.sha256.as_str()),
+            ("tokenizer", &origin.tokenizer_sha256, tokenizer.sha256()),
+        ] {
+            if name != sha256 {
+                let short = |sha256: &str| sha256.chars().take(12).collect::<String>();
+                let found = format!("tries of another {what} (sha256 {})", short(name));
+                let expected = format!("those of the run's {what} (sha256 {})", short(sha256));
+                return Err(Error::file(&self.dir.file(forest::FILE), found, expected));
+            }
+        }
+        Ok(())
     }
     /// By id: the text of the token.
     pub fn texts(&self) -> Result<Vec<String>> {

@@ -2,20 +2,17 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::common::{Common, print};
-use super::run_dir::RunDir;
-use crate::data::{Documents, TextInfo, TextKind, joined_tokens, text_of};
+use super::neuron::{Neuron, Opened};
+use crate::data::{Documents, TextKind, joined_tokens, load_tokens, text_of};
 use crate::device::DType;
 use crate::error::{Error, Result};
-use crate::manifest::Manifest;
 use crate::model::Tokenizer;
 use crate::n2g::forest::{FILE, Tries};
 use crate::n2g::predict::{Hit, Predictor};
-use crate::text;
 
 /// Tokens in a window where neither the command nor the run says so.
 const WINDOW: usize = 128;
@@ -31,7 +28,7 @@ pub struct Args {
     /// The text
     #[arg(long, value_name = "S", required_unless_present = "data", conflicts_with = "data")]
     pub text: Option<String>,
-    /// A .txt or .jsonl file, read window by window
+    /// FILE or FILE#NAME: .txt, .jsonl or safetensors tokens
     #[arg(long, value_name = "DATA")]
     pub data: Option<String>,
     /// Tokens in a window of DATA [default: as in the run]
@@ -39,27 +36,12 @@ pub struct Args {
     pub window: Option<NonZeroUsize>,
     /// Only this neuron, and every token
     #[arg(long, value_name = "L:N")]
-    pub neuron: Option<Which>,
+    pub neuron: Option<Neuron>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub common: Common,
-}
-
-/// `--neuron L:N`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Which {
-    pub layer: u32,
-    pub neuron: u32,
-}
-
-impl FromStr for Which {
-    type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let parts = text.split_once(':').and_then(|(l, n)| Some(Self { layer: l.parse().ok()?, neuron: n.parse().ok()? }));
-        parts.ok_or_else(|| "expected LAYER:NEURON, as in 3:17".into())
-    }
 }
 
 impl Args {
@@ -77,12 +59,12 @@ impl Args {
 /// Runs `mechgraph predict`.
 pub fn run(args: Args) -> Result<()> {
     args.check()?;
-    let opened = Opened::new(&args.run)?;
-    let number = args.neuron.map(|which| opened.find(which)).transpose()?;
-    let windows = opened.windows(&args)?;
+    let source = Source::new(&args.run)?;
+    let number = args.neuron.map(|which| source.find(which)).transpose()?;
+    let windows = source.windows(&args)?;
     let device = args.common.device(DType::F32, &args.common.progress())?;
-    let predictor = Predictor::new(&device, &opened.tries)?;
-    let mut out = Output { opened: &opened, is_json: args.json, has_windows: args.data.is_some(), rows: 0 };
+    let predictor = Predictor::new(&device, &source.tries)?;
+    let mut out = Output { source: &source, is_json: args.json, has_windows: args.data.is_some(), rows: 0 };
     out.begin()?;
     for (i, some) in windows.chunks(AT_ONCE).enumerate() {
         match number {
@@ -93,60 +75,39 @@ pub fn run(args: Args) -> Result<()> {
     out.end()
 }
 
-/// What a run left.
-struct Opened {
-    path: PathBuf,
+/// What a run left that predicts.
+struct Source {
+    run: Opened,
     tries: Tries,
     tokenizer: Tokenizer,
-    text: Option<TextInfo>,
 }
 
-impl Opened {
+impl Source {
     /// Fails on a folder that is no finished n2g run, that lacks a part or has one of another run.
     fn new(path: &Path) -> Result<Self> {
-        let (dir, Manifest { fingerprint, .. }) = RunDir::open_finished(path)?;
-        if fingerprint.command != "n2g" {
-            return Err(Error::file(path, format!("a run of `{}`", fingerprint.command), "a run of `n2g`"));
-        }
-        let file = dir.file(FILE);
-        if !file.exists() {
-            return Err(Error::file(&file, "no such file", "the tries of a run that went as far as tries"));
-        }
-        let tries = Tries::load(&file)?;
-        let config = dir.file("config.json");
-        let json = match config.exists() {
-            true => serde_json::from_slice(&text::read(&config, "a JSON object")?)
-                .map_err(|e| Error::file(&config, format!("no valid JSON ({e})"), "the config.json of the model"))?,
-            false => Value::Null,
-        };
-        let tokenizer = Tokenizer::open(path, &json)?;
-        let origin = &tries.origin;
-        for (what, name, sha256) in [
-            ("model", &origin.model_sha256, fingerprint.model.sha256.as_str()),
-            ("tokenizer", &origin.tokenizer_sha256, tokenizer.sha256()),
-        ] {
-            if name != sha256 {
-                let short = |sha256: &str| sha256.chars().take(12).collect::<String>();
-                let found = format!("tries of another {what} (sha256 {})", short(name));
-                return Err(Error::file(&file, found, format!("those of the run's {what} (sha256 {})", short(sha256))));
-            }
-        }
-        let text = fingerprint.data.and_then(|data| data.text);
-        Ok(Self { path: path.into(), tries, tokenizer, text })
+        let run = Opened::new(path)?;
+        let tries = run.tries()?.ok_or_else(|| {
+            Error::file(&run.dir.file(FILE), "no such file", "the tries of a run that went as far as tries")
+        })?;
+        let tokenizer = run.tokenizer()?;
+        run.check_origin(&tries, &tokenizer)?;
+        Ok(Self { run, tries, tokenizer })
     }
     /// The number of a neuron's trie.
-    fn find(&self, which: Which) -> Result<usize> {
-        self.tries.find(which.layer, which.neuron).ok_or_else(|| {
+    fn find(&self, which: Neuron) -> Result<usize> {
+        let number = |which: Neuron| self.tries.find(which.layer.try_into().ok()?, which.neuron.try_into().ok()?);
+        number(which).ok_or_else(|| {
             let neurons = &self.tries.neurons;
             let ends = [neurons.first(), neurons.last()].map(|n| n.map_or("none".into(), |n| format!("{}:{}", n.0, n.1)));
-            let expected = format!("one of the {} of {}, {} to {}", neurons.len(), self.path.display(), ends[0], ends[1]);
-            Error::flag("--neuron", format!("{}:{}", which.layer, which.neuron), expected)
+            let expected = format!("one of the {} that the run has, {} to {}", neurons.len(), ends[0], ends[1]);
+            Error::flag("--neuron", which.to_string(), expected)
         })
     }
     /// The ids of the text, or of the windows of the file; each begins with the BOS token where those of the
-    /// run did. What fills no window is dropped.
+    /// run did. What fills no window is dropped. Sequences of ids are taken as they are.
     fn windows(&self, args: &Args) -> Result<Vec<Vec<u32>>> {
-        let bos = self.text.as_ref().and_then(|text| text.bos);
+        let text = self.run.manifest.fingerprint.data.as_ref().and_then(|data| data.text.as_ref());
+        let bos = text.and_then(|text| text.bos);
         let window = |ids: &[u32]| bos.into_iter().chain(ids.iter().copied()).collect();
         let Some(data) = &args.data else {
             let ids = self.tokenizer.encode(args.text.as_deref().unwrap_or_default())?;
@@ -156,9 +117,12 @@ impl Opened {
             };
         };
         let Some((path, kind)) = text_of(data)? else {
-            return Err(Error::flag("--data", data, "a .txt or .jsonl file"));
+            if args.window.is_some() {
+                return Err(Error::flag("--window", format!("{data}, which is no text"), "a .txt or .jsonl file as the data"));
+            }
+            return load_tokens(data, self.tries.vocabulary.size());
         };
-        let length = args.window.map_or(self.text.as_ref().map_or(WINDOW, |text| text.window), NonZeroUsize::get);
+        let length = args.window.map_or(text.map_or(WINDOW, |text| text.window), NonZeroUsize::get);
         let Some(own) = length.checked_sub(usize::from(bos.is_some())).filter(|own| *own > 0) else {
             return Err(Error::flag("--window", length.to_string(), "at least 2: the run's windows begin with the BOS token"));
         };
@@ -175,7 +139,7 @@ impl Opened {
 
 /// Prints predictions as they come: a table, or one JSON object with a prediction a line.
 struct Output<'a> {
-    opened: &'a Opened,
+    source: &'a Source,
     is_json: bool,
     has_windows: bool,
     rows: usize,
@@ -183,7 +147,7 @@ struct Output<'a> {
 
 impl Output<'_> {
     fn begin(&self) -> Result<()> {
-        let (tries, window) = (&self.opened.tries, if self.has_windows { "window  " } else { "" });
+        let (tries, window) = (&self.source.tries, if self.has_windows { "window  " } else { "" });
         match self.is_json {
             true => {
                 let choice = tries.forest.choice.name();
@@ -207,7 +171,7 @@ impl Output<'_> {
     }
     /// What one neuron's trie says of every token, 0 where nothing.
     fn every_token(&mut self, number: usize, windows: &[Vec<u32>], first: usize) -> Result<()> {
-        let (tries, trie) = (&self.opened.tries, self.opened.tries.trie(number));
+        let (tries, trie) = (&self.source.tries, self.source.tries.trie(number));
         for (sequence, window) in windows.iter().enumerate() {
             let unknown =
                 |id: &u32| Error::shape("trie match", format!("token id {id}"), format!("ids below {}", tries.vocabulary.size()));
@@ -222,7 +186,7 @@ impl Output<'_> {
     fn row(&mut self, hit: &Hit, windows: &[Vec<u32>], first: usize) -> String {
         let Hit { position, value, .. } = *hit;
         let (window, id) = (first + hit.sequence, windows[hit.sequence][position]);
-        let (token, (layer, neuron)) = (self.opened.tries.vocabulary.text(id), self.opened.tries.neurons[hit.neuron]);
+        let (token, (layer, neuron)) = (self.source.tries.vocabulary.text(id), self.source.tries.neurons[hit.neuron]);
         self.rows += 1;
         if self.is_json {
             let comma = if self.rows > 1 { "," } else { "" };

@@ -54,7 +54,7 @@ pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
         return Err(Error::tensor(file.path(), &tensor, format!("not in the file, which holds {}", file.contents()), needs));
     }
     let sequences = |d_vocab, n_ctx| {
-        let (ids, n, t) = tokens(&file, &tensor, d_vocab, n_ctx)?;
+        let (ids, n, t) = tokens(&file, &tensor, (d_vocab, "the model's vocabulary"), n_ctx)?;
         Ok((Samples::Tokens { ids, n, t }, vec![vec![n], vec![n, t]]))
     };
     let (samples, label_shapes) = match model {
@@ -73,6 +73,20 @@ pub fn load(spec: &str, model: &Model) -> Result<DataSet> {
     };
     let shown = name.map_or(shown.clone(), |n| format!("{shown}#{n}"));
     Ok(DataSet { samples, labels, mask, text: None, name: shown, sha256: file.sha256() })
+}
+
+/// The sequences of `tokens` `[N, T]` in `FILE` or `FILE#NAME`, for a vocabulary of `size` ids and no model: any other
+/// tensor of the file is passed over. Fails as [`load`] does.
+pub fn load_tokens(spec: &str, size: usize) -> Result<Vec<Vec<u32>>> {
+    let (file, name, _) = open(spec)?;
+    let name = name.map_or_else(|| only_name(&file, "tokens"), |n| Ok(Some(n)))?;
+    let tensor = name.map_or("tokens".into(), |n| format!("{n}.tokens"));
+    if file.shape(&tensor).is_none() {
+        let found = format!("not in the file, which holds {}", file.contents());
+        return Err(Error::tensor(file.path(), &tensor, found, "token ids [N, T]"));
+    }
+    let (ids, _, t) = tokens(&file, &tensor, (size, "the tokenizer's vocabulary"), usize::MAX)?;
+    Ok(ids.chunks_exact(t).map(<[u32]>::to_vec).collect())
 }
 
 /// The file of a specification, its NAME if one is given, and how the file is called in a manifest.
@@ -121,7 +135,8 @@ fn only_name(file: &Checkpoint, kind: &str) -> Result<Option<String>> {
     }
 }
 
-fn tokens(file: &Checkpoint, name: &str, d_vocab: usize, n_ctx: usize) -> Result<(Vec<u32>, usize, usize)> {
+/// The ids of a tensor, below a size that is said to be `whose`, and its shape.
+fn tokens(file: &Checkpoint, name: &str, (d_vocab, whose): (usize, &str), n_ctx: usize) -> Result<(Vec<u32>, usize, usize)> {
     let wrong = |found: String, expected: String| Error::tensor(file.path(), name, found, expected);
     let shape = file.shape(name).unwrap_or_default();
     let &[n, t] = shape else {
@@ -137,7 +152,7 @@ fn tokens(file: &Checkpoint, name: &str, d_vocab: usize, n_ctx: usize) -> Result
         let fit = u32::try_from(id).ok().filter(|&id| (id as usize) < d_vocab);
         fit.ok_or_else(|| {
             let found = format!("token id {id} in row {}, position {}", i / t, i % t);
-            wrong(found, format!("ids from 0 to {}, the model's vocabulary", d_vocab - 1))
+            wrong(found, format!("ids from 0 to {}, {whose}", d_vocab - 1))
         })
     });
     Ok((ids.collect::<Result<_>>()?, n, t))

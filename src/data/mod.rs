@@ -16,7 +16,7 @@ pub mod tree;
 pub mod visit;
 mod windows;
 
-pub use load::{load, load_or_cut};
+pub use load::{load, load_or_cut, load_tokens};
 pub use targets::targets;
 pub use text::{Documents, TextKind, text_of};
 pub use windows::{Cut, TextInfo, joined_tokens};

@@ -198,18 +198,18 @@ fn merge(ranking: &mut Ranking, request: &Request, found: &Found, per_window: us
         let width = max.len() / samples;
         let seed = request.seed_of(selection.layer);
         for (&j, neuron) in selection.neurons.iter().zip(&mut ranking[i]) {
+            let picked_of = |window| pick(seed, j as u32, window, per_window);
+            let mut random = Choosing::new(&mut neuron.random, |window| picked_of(window).1);
+            let mut windows = Choosing::new(&mut neuron.windows, |window| pick(!seed, j as u32, window, per_window).1);
             for (s, window) in found.samples.clone().enumerate() {
-                let cell = s * width + j;
-                let peak = Peak { value: max[cell], window: window as u32, position: at[cell] as u32 };
+                let (cell, window) = (s * width + j, window as u32);
+                let peak = Peak { value: max[cell], window, position: at[cell] as u32 };
                 keep_strongest(&mut neuron.top, peak, request.top);
-                let (position, key) = pick(seed, j as u32, window as u32, per_window);
                 if picked[cell] > 0.0 {
-                    let position = (request.skip + position) as u32;
-                    let one = Peak { value: picked[cell], window: window as u32, position };
-                    keep_smallest(&mut neuron.random, one, key, |p| pick(seed, j as u32, p.window, per_window).1);
+                    let position = |window| (request.skip + picked_of(window).0) as u32;
+                    random.offer(window, || Peak { value: picked[cell], window, position: position(window) });
                 }
-                let key_of = |window| pick(!seed, j as u32, window, per_window).1;
-                keep_smallest(&mut neuron.windows, peak, key_of(window as u32), |p| key_of(p.window));
+                windows.offer(window, || peak);
             }
             let counts = &found.counts[i][j * BINS..(j + 1) * BINS];
             neuron.counts.iter_mut().zip(counts).for_each(|(sum, n)| *sum += u64::from(*n));
@@ -227,11 +227,31 @@ fn keep_strongest(top: &mut Vec<Peak>, peak: Peak, most: usize) {
     top.truncate(most);
 }
 
-fn keep_smallest(chosen: &mut Vec<Peak>, peak: Peak, key: u32, key_of: impl Fn(&Peak) -> u32) {
-    if chosen.len() == RANDOM && chosen.last().is_none_or(|last| key_of(last) <= key) {
-        return;
+/// Some windows as they are chosen at random: those whose keys are smallest.
+struct Choosing<'a, K> {
+    chosen: &'a mut Vec<Peak>,
+    key_of: K,
+    /// What the key of one more window must be below.
+    bound: u64,
+}
+
+impl<'a, K: Fn(u32) -> u32> Choosing<'a, K> {
+    fn new(chosen: &'a mut Vec<Peak>, key_of: K) -> Self {
+        let bound = Self::bound(chosen, &key_of);
+        Self { chosen, key_of, bound }
     }
-    let at = chosen.partition_point(|p| key_of(p) <= key);
-    chosen.insert(at, peak);
-    chosen.truncate(RANDOM);
+    fn bound(chosen: &[Peak], key_of: &K) -> u64 {
+        chosen.get(RANDOM - 1).map_or(u64::MAX, |last| key_of(last.window).into())
+    }
+    /// Takes the peak of a window, behind those of equal keys, if it is among those to keep.
+    fn offer(&mut self, window: u32, peak: impl FnOnce() -> Peak) {
+        let key = (self.key_of)(window);
+        if u64::from(key) >= self.bound {
+            return;
+        }
+        let at = self.chosen.partition_point(|p| (self.key_of)(p.window) <= key);
+        self.chosen.insert(at, peak());
+        self.chosen.truncate(RANDOM);
+        self.bound = Self::bound(self.chosen, &self.key_of);
+    }
 }

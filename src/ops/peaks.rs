@@ -72,16 +72,11 @@ fn mix(mut x: u32) -> u32 {
 
 /// The bin of an activation.
 pub fn bin(x: f32) -> usize {
-    if x <= 0.0 {
-        return 0;
-    }
-    let bits = x.to_bits();
-    if bits >= f32::INFINITY.to_bits() {
-        return BINS - 1;
-    }
-    // Exponent and the first two bits behind the leading one.
-    let quarter = (bits >> 21) as i32 - (4 * 127 - LOWEST);
-    (quarter + 2).clamp(1, BINS as i32 - 2) as usize
+    // Exponent and the first two bits behind the leading one. Without branches: signs cannot be foretold.
+    let quarter = (x.to_bits() as i32 >> 21) - (4 * 127 - LOWEST);
+    let inside = (quarter + 2).clamp(1, BINS as i32 - 2);
+    let positive = if x < f32::INFINITY { inside } else { BINS as i32 - 1 };
+    (if x <= 0.0 { 0 } else { positive }) as usize
 }
 
 /// The smallest activation of a bin; minus infinity of the first.
@@ -120,16 +115,16 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
         }
     }
     out.put(m);
-    let mut counts = [0u32; TILE * BINS];
+    let (mut counts, mut bins) = ([[0u32; BINS]; TILE], [0u8; TILE]);
     for from in (0..a.x.cols).step_by(TILE) {
         let width = TILE.min(a.x.cols - from);
-        counts.fill(0);
+        counts.iter_mut().for_each(|of| of.fill(0));
         for i in (0..a.x.rows).filter(|i| i % a.positions >= a.skip) {
-            for (j, x) in m.row(&a.x, i)[from..from + width].iter().enumerate() {
-                counts[j * BINS + bin(x.to_f64() as f32)] += 1;
-            }
+            let x = &m.row(&a.x, i)[from..from + width];
+            bins.iter_mut().zip(x).for_each(|(b, x)| *b = bin(x.to_f64() as f32) as u8);
+            counts.iter_mut().zip(&bins[..width]).for_each(|(of, b)| of[usize::from(*b) % BINS] += 1);
         }
-        m.int_mut(a.counts)[from * BINS..(from + width) * BINS].copy_from_slice(&counts[..width * BINS]);
+        m.int_mut(a.counts)[from * BINS..(from + width) * BINS].copy_from_slice(counts[..width].as_flattened());
     }
 }
 

@@ -13,7 +13,7 @@ use mechgraph::n2g::vocabulary::{Fold, Vocabulary};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command::{failure, run};
+use crate::command::{Tensors, failure, run, tokens, write};
 use crate::text::tokenizer;
 
 /// A finished run over the tokenizer of `text`: `a <- b` fires neuron 0:2 with 0.75, and so does `c` anywhere with 1;
@@ -142,6 +142,32 @@ fn a_file_is_read_window_by_window() {
 }
 
 #[test]
+fn sequences_of_ids_are_taken_as_they_are() {
+    // The windows of the run begin with the BOS token; what is given as ids does as it is given.
+    let run = Run::new(true);
+    let path = run.path("t.safetensors");
+    let ids = [4, 3, 5, 3, 6, 6];
+    write(&path, &tokens(&[2, 3], |i| ids[i]));
+    let found = run.json(&["--data", "@t.safetensors"]);
+    assert_eq!(found, [json!([0, 1, "a", 0, 2, 0.75]), json!([0, 2, "c", 0, 2, 1.0]), json!([1, 1, "d", 1, 0, 2.5])]);
+    let named = tokens(&[1, 2], |_| 5).remove("tokens").unwrap();
+    write(&path, &Tensors::from([("some.tokens".into(), named)]));
+    let all = [json!([0, 0, "c", 0, 2, 1.0]), json!([0, 1, "c", 0, 2, 1.0])];
+    for spec in ["t.safetensors", "t.safetensors#some"] {
+        let spec = run.path(spec).display().to_string();
+        assert_eq!(run.json(&["--data", &spec]), all);
+    }
+    let window = "--window: found t.safetensors, which is no text; expected a .txt or .jsonl file as the data";
+    assert_eq!(run.fails(&["--data", "@t.safetensors", "--window", "2"]), window);
+    let other = run.path("t.safetensors#other").display().to_string();
+    let missing = "t.safetensors: tensor other.tokens: not in the file, which holds some.tokens; expected token ids [N, T]";
+    assert_eq!(run.fails(&["--data", &other]), missing);
+    write(&path, &tokens(&[2, 2], |i| 4 + i));
+    let beyond = "token id 7 in row 1, position 1; expected ids from 0 to 6, the tokenizer's vocabulary";
+    assert_eq!(run.fails(&["--data", "@t.safetensors"]), format!("t.safetensors: tensor tokens: {beyond}"));
+}
+
+#[test]
 fn windows_begin_as_those_of_the_run() {
     let run = Run::new(true);
     // With the BOS token the d is at position 1, behind one token.
@@ -160,8 +186,9 @@ fn what_cannot_be_predicted_is_refused() {
     assert_eq!(new().fails(&["--text", " "]), "--text: found a text without tokens; expected one with a token at least");
     let one = "expected --data: a text given as such is one window";
     assert_eq!(new().fails(&["--text", "a", "--window", "3"]), format!("--window: found 3 beside --text; {one}"));
-    assert_eq!(new().fails(&["--text", "a", "--neuron", "0:3"]), "--neuron: found 0:3; expected one of the 2 of RUN, 0:2 to 1:0");
-    assert_eq!(new().fails(&["--data", "@t.safetensors"]), "--data: found t.safetensors; expected a .txt or .jsonl file");
+    assert_eq!(new().fails(&["--text", "a", "--neuron", "0:3"]), "--neuron: found 0:3; expected one of the 2 that the run has, 0:2 to 1:0");
+    let missing = new().fails(&["--data", "@t.safetensors"]);
+    assert!(missing.starts_with("t.safetensors: no such file; expected "), "{missing}");
     assert_eq!(new().fails(&["--data", "@t.txt"]), "t.txt: no such file; expected a text file");
     let run = new();
     run.put("t.txt", "a b c");
@@ -174,7 +201,7 @@ fn what_cannot_be_predicted_is_refused() {
 
     let run = new();
     run.manifest("lib", "ab", Value::Null);
-    assert_eq!(run.fails(&text), "RUN: a run of `lib`; expected a run of `n2g`");
+    assert_eq!(run.fails(&text), "RUN: a run of `mechgraph lib`; expected a run of `mechgraph n2g`");
     let other = "expected those of the run's";
     run.manifest("n2g", &"cd".repeat(32), Value::Null);
     let want = format!("tries.safetensors: tries of another model (sha256 abababababab); {other} model (sha256 cdcdcdcdcdcd)");
