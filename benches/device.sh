@@ -15,6 +15,7 @@
 #   probe        rounding of the tensor cores, newest PTX, compile times
 #   bench-cuda   rates against measured ceilings
 #   lib          whole runs on the CPU, CUDA and wgpu, their Lambda compared
+#   n2g          tries and scores of 384 neurons of demo:lm on the CPU, CUDA and wgpu, compared
 #   tests-wgpu   the tests of wgpu on the GPU's Vulkan adapter
 #   bench-wgpu   rates through Vulkan
 #   sanitizer    memcheck, racecheck, synccheck and initcheck on small shapes
@@ -32,7 +33,7 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 folder=$(cd "$1" && pwd) || exit 2
 mkdir -p "$2" && out=$(cd "$2" && pwd) || exit 2
 shift 2
-all=(machine devices tests-cuda tests-unit probe bench-cuda lib tests-wgpu bench-wgpu sanitizer peers)
+all=(machine devices tests-cuda tests-unit probe bench-cuda lib n2g tests-wgpu bench-wgpu sanitizer peers)
 wanted=("${@:-${all[@]}}")
 for name in "${wanted[@]}"; do
     case " ${all[*]} " in
@@ -158,6 +159,18 @@ lib() {
     shown .
 }
 
+n2g() {
+    local backend runs=()
+    for backend in cpu cuda wgpu; do
+        local to=$work/n2g-$backend flags=()
+        [ "$backend" = wgpu ] && flags=(--adapter "$MECHGRAPH_ADAPTER")
+        part 240 "$mechgraph" n2g demo:lm --neurons 0..64 --backend "$backend" "${flags[@]}" --dtype f32 --quiet --out "$to" &&
+            runs+=("$to")
+    done
+    part 60 python3 "$repo/benches/compare_runs.py" "${runs[@]}"
+    shown .
+}
+
 sanitizer() {
     local tool found
     found=$(command -v compute-sanitizer || find /usr/local -path '/usr/local/cuda*/bin/compute-sanitizer' 2>/dev/null | tail -1)
@@ -186,6 +199,7 @@ for name in "${wanted[@]}"; do
     probe) probe ;;
     bench-cuda) bench cuda ;;
     lib) lib ;;
+    n2g) n2g ;;
     tests-wgpu) tests_wgpu ;;
     bench-wgpu) bench wgpu --adapter "$MECHGRAPH_ADAPTER" ;;
     sanitizer) sanitizer ;;
