@@ -172,13 +172,13 @@ impl<'a> Augmenter<'a> {
     fn chosen(&self, o: &Original, layout: &Layout, first: usize) -> Vec<Range<usize>> {
         let (tokens, pivot) = (&o.tokens[first..], o.pivot - first);
         let is_plain = |t: usize| !self.skip.contains(&tokens[t]);
-        let matters = |t: usize| {
-            is_plain(t) && o.importance.get(first + t).is_some_and(|i| *i >= self.settings.substitute_threshold)
-        };
+        let matters =
+            |t: usize| is_plain(t) && o.importance.get(first + t).is_some_and(|i| *i >= self.settings.substitute_threshold);
         let mut ranges = words(&layout.text);
         ranges.retain(|range| layout.tokens(range).all(is_plain));
         if self.settings.build == Build::Merged {
-            let forms: HashSet<String> = (0..tokens.len()).filter(|&t| matters(t)).map(|t| form(self.texts.text(tokens[t]))).collect();
+            let forms: HashSet<String> =
+                (0..tokens.len()).filter(|&t| matters(t)).map(|t| form(self.texts.text(tokens[t]))).collect();
             ranges.retain(|range| range.start <= layout.end(pivot) && forms.contains(&form(&layout.text[range.clone()])));
         } else {
             ranges.retain(|range| {
@@ -198,7 +198,14 @@ impl<'a> Augmenter<'a> {
     }
     /// A prompt with a candidate in the place of a word; `None` where that cannot be, or is longer than what
     /// the model reads.
-    fn written(&self, o: &Original, layout: &Layout, blank: &Blank, candidate: &Candidate, first: usize) -> Result<Option<Substitute>> {
+    fn written(
+        &self,
+        o: &Original,
+        layout: &Layout,
+        blank: &Blank,
+        candidate: &Candidate,
+        first: usize,
+    ) -> Result<Option<Substitute>> {
         let Some(change) = change(&layout.text, &blank.range, candidate) else { return Ok(None) };
         let (bos, tokens) = o.tokens.split_at(first);
         let (tokens, replaced) = match layout.changed(self.tokenizer, tokens, &change)? {
@@ -227,7 +234,8 @@ impl<'a> Augmenter<'a> {
                 }
             }
             for (front, own) in by_front {
-                let behind = own.iter().map(|&(w, i)| expected(&words[w][i]).split_last().map_or_else(Vec::new, |x| x.1.to_vec()));
+                let behind =
+                    own.iter().map(|&(w, i)| expected(&words[w][i]).split_last().map_or_else(Vec::new, |x| x.1.to_vec()));
                 asks.push(Ask { base: front.to_vec(), read: front.len() - 1, behind: behind.collect() });
                 owners.push(own);
             }
@@ -261,3 +269,6 @@ impl<'a> Augmenter<'a> {
 fn expected(s: &Substitute) -> &[u32] {
     s.replaced.as_ref().map_or(&[], |(range, count)| &s.tokens[range.start..range.start + count])
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,8 +270,11 @@ fn step_lines(scene: &Scene, step: &Step, steps: &[Step]) -> Vec<Line> {
         }
         return vec![suffix_line(&own, literal, scene.vocabulary)];
     }
-    let traced =
-        |p: &Prompt, t: &Trace| Traced { tokens: p.tokens.clone(), activation: t.norm_act.clone(), importance: t.importance.clone() };
+    let traced = |p: &Prompt, t: &Trace| Traced {
+        tokens: p.tokens.clone(),
+        activation: t.norm_act.clone(),
+        importance: t.importance.clone(),
+    };
     let rules = |p: &Prompt| Rules {
         importance: literal,
         activation: settings.activation_threshold,

@@ -121,7 +121,10 @@ mod tests {
         assert_eq!((got.tokens, got.range, got.count), (t.encode("the abc dog").unwrap(), 1..2, 3));
         // `at.` is one token: the full stop does not stay what it was.
         let tokens = t.encode("the dog.").unwrap();
-        assert_eq!(changed(&t, &tokens, 4..7, "cat"), Some(Changed { tokens: t.encode("the cat.").unwrap(), range: 1..2, count: 1 }));
+        assert_eq!(
+            changed(&t, &tokens, 4..7, "cat"),
+            Some(Changed { tokens: t.encode("the cat.").unwrap(), range: 1..2, count: 1 })
+        );
         assert_eq!(changed(&t, &tokens, 4..7, "bat"), None);
         assert_eq!(changed(&t, &tokens, 3..7, ""), None, "nothing in its place");
     }

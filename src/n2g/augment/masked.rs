@@ -56,7 +56,7 @@ impl Masked {
             }
             places.push(numbers[&key]);
         }
-        let found = reader.run(&asks, |i, logits| self.walk(logits, words[i], count, floor))?;
+        let found = reader.run(&asks, |i, logits| walk(logits, &self.texts, words[i], count, floor))?;
         Ok(places.into_iter().map(|i| found[i].clone()).collect())
     }
     /// The text around a word with the mask in its place, cut to what the model reads.
@@ -71,19 +71,21 @@ impl Masked {
         base.extend(after[..behind].iter().copied().chain(last));
         Ok(Ask { base, read, behind: Vec::new() })
     }
-    fn walk(&self, logits: &[f64], word: &str, count: usize, floor: f64) -> Vec<Candidate> {
-        let sum = log_sum(logits);
-        let mut likely: Vec<usize> = (0..logits.len()).filter(|&id| (logits[id] - sum).exp() >= floor).collect();
-        // Of those as likely as each other, the lower ids first.
-        likely.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-        let candidate = |id: usize| {
-            let text = self.texts.get(id)?.as_deref()?;
-            let piece = text.strip_prefix(CONTINUES);
-            let text = piece.unwrap_or(text);
-            is_substitute(text, word).then(|| Candidate { text: text.into(), is_continuation: piece.is_some() })
-        };
-        likely.into_iter().filter_map(candidate).take(count).collect()
-    }
+}
+
+/// The candidates of some logits, by falling probability: at most `count`, none below `floor`.
+fn walk(logits: &[f64], texts: &[Option<String>], word: &str, count: usize, floor: f64) -> Vec<Candidate> {
+    let sum = log_sum(logits);
+    let mut likely: Vec<usize> = (0..logits.len()).filter(|&id| (logits[id] - sum).exp() >= floor).collect();
+    // Of those as likely as each other, the lower ids first.
+    likely.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    let candidate = |id: usize| {
+        let text = texts.get(id)?.as_deref()?;
+        let piece = text.strip_prefix(CONTINUES);
+        let text = piece.unwrap_or(text);
+        is_substitute(text, word).then(|| Candidate { text: text.into(), is_continuation: piece.is_some() })
+    };
+    likely.into_iter().filter_map(candidate).take(count).collect()
 }
 
 /// How many of the tokens in front of a mask and behind it are kept of `most`: as many on either side, and
@@ -96,6 +98,22 @@ fn around(before: usize, after: usize, most: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn candidates_come_by_falling_probability() {
+        let texts = ["[MASK]", "cat", "dog", "##ing", "42", "Cat", "##cat", "bird", "fish"];
+        let texts: Vec<Option<String>> = texts.iter().map(|t| Some(t.to_string()).filter(|_| *t != "[MASK]")).collect();
+        // The last one is no token; probabilities are those of the logits, as they sum to 1.
+        let shares = [0.1, 0.3, 0.05, 0.1, 0.2, 0.05, 0.05, 0.1, 0.04, 0.01f64];
+        let logits: Vec<f64> = shares.iter().map(|p| p.ln() + 7.0).collect();
+        let found = |count, floor| -> Vec<(String, bool)> {
+            walk(&logits, &texts, "cat", count, floor).into_iter().map(|c| (c.text, c.is_continuation)).collect()
+        };
+        let of = |all: &[(&str, bool)]| all.iter().map(|(t, c)| (t.to_string(), *c)).collect::<Vec<_>>();
+        let all = of(&[("ing", true), ("bird", false), ("dog", false), ("fish", false)]);
+        assert_eq!((found(9, 0.0), found(9, 0.045), found(2, 1e-5)), (all.clone(), all[..3].to_vec(), all[..2].to_vec()));
+        assert_eq!(found(9, 0.11), []);
+    }
 
     #[test]
     fn long_texts_are_cut_around_the_mask() {

@@ -187,7 +187,8 @@ mod tests {
         let (lm, device) = (model.lm().unwrap(), Device::Cpu(Cpu::new(2).unwrap()));
         let reader = Reader::new(&device, &lm);
         let tokens = |n: usize, seed: usize| (0..n).map(|i| ((i * i * 5 + i * seed + seed) % 11) as u32).collect::<Vec<u32>>();
-        let ask = |n: usize| Ask { base: tokens(n, n), read: n - 1, behind: vec![tokens(2, 3), vec![], tokens(1, 5), tokens(4, 7)] };
+        let ask =
+            |n: usize| Ask { base: tokens(n, n), read: n - 1, behind: vec![tokens(2, 3), vec![], tokens(1, 5), tokens(4, 7)] };
         let asks: Vec<Ask> = (1..70).map(ask).collect();
         let got = reader.run(&asks, |i, rows| (i, rows.to_vec())).unwrap();
         assert_eq!(reader.tokens(), asks.iter().map(|a| a.rows() as u64).sum::<u64>());

@@ -107,7 +107,10 @@ mod tests {
 
     #[test]
     fn a_word_is_no_substitute_of_itself() {
-        assert_eq!((form(" The"), form("“Don't,”"), form("'tis"), form(" - ")), ("the".into(), "don't".into(), "tis".into(), "".into()));
+        assert_eq!(
+            (form(" The"), form("“Don't,”"), form("'tis"), form(" - ")),
+            ("the".into(), "don't".into(), "tis".into(), "".into())
+        );
         for (candidate, word, want) in
             [("dog", "cat", true), ("CAT", "cat", false), ("cat", "Cat'", false), ("42", "cat", false), ("-", "cat", false)]
         {
