@@ -17,8 +17,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Flags that change neither the numbers of a run nor what is computed, or that another field of
 /// the [`Fingerprint`] stands for: two runs may differ in them and still be the same work.
-const NOT_COMPARED: [&str; 15] = [
+const NOT_COMPARED: [&str; 16] = [
     "adapter",
+    "augment",
     "backend",
     "batch",
     "config",
@@ -68,6 +69,24 @@ impl Source {
     }
 }
 
+/// The model that proposes substitutes of words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposals {
+    /// How it does that: `mlm` or `embedding`.
+    pub kind: String,
+    #[serde(flatten)]
+    pub model: Source,
+    pub tokenizer_sha256: String,
+}
+
+impl Proposals {
+    fn label(&self) -> String {
+        let short = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_string();
+        let Source { name, sha256, .. } = &self.model;
+        format!("{}:{name} (sha256 {}, tokenizer {})", self.kind, short(sha256), short(&self.tokenizer_sha256))
+    }
+}
+
 /// What decides the numbers of a run. Two runs of one fingerprint are the same work.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Fingerprint {
@@ -85,6 +104,9 @@ pub struct Fingerprint {
     /// The text that scores are measured on, where it is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<Source>,
+    /// What proposes substitutes of words, where something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Proposals>,
     pub seed: u64,
     pub dtype: DType,
     /// The backend's name.
@@ -113,6 +135,8 @@ impl Fingerprint {
         compare_source("data", self.data.as_ref(), other.data.as_ref());
         compare_source("gram data", self.gram_data.as_ref(), other.gram_data.as_ref());
         compare_source("held-out text", self.held_out.as_ref(), other.held_out.as_ref());
+        let proposals = |of: &Self| of.augment.as_ref().map_or_else(|| "none".into(), Proposals::label);
+        compare("augmentation", &proposals(self), &proposals(other));
         // The tokenizer is no part of the model's hash; how text is cut follows from the flags.
         compare("tokenizer", &self.tokenizer(), &other.tokenizer());
         let keys: BTreeSet<&String> = self.config.keys().chain(other.config.keys()).collect();
@@ -301,6 +325,7 @@ pub(crate) mod tests {
             data: Some(Source::new("pairs", "/data/pairs.safetensors#train", "bb".repeat(32))),
             gram_data: None,
             held_out: None,
+            augment: None,
             seed: 0,
             dtype: DType::F64,
             backend: "cpu".into(),
@@ -348,6 +373,31 @@ pub(crate) mod tests {
         let data = "data is pairs (sha256 bbbbbbbbbbbb), not unset";
         let flags = "--basis is jacobian, not pca; --intervals is unset, not 2";
         assert_eq!(found, format!("seed is 0, not 1; dtype is f64, not f32; {model}; {data}; {flags}"));
+    }
+
+    #[test]
+    fn other_proposals_are_other_work() {
+        let with = |kind: &str, path: &str, sha256: &str, tokenizer: &str| Fingerprint {
+            augment: Some(Proposals {
+                kind: kind.into(),
+                model: Source::new("bert", path, sha256.repeat(32)),
+                tokenizer_sha256: tokenizer.repeat(32),
+            }),
+            ..example().fingerprint
+        };
+        let mine = with("mlm", "/m/bert", "aa", "bb");
+        assert_eq!(mine.differences(&with("mlm", "/elsewhere/bert", "aa", "bb")), Vec::<String>::new());
+        let own = "augmentation is mlm:bert (sha256 aaaaaaaaaaaa, tokenizer bbbbbbbbbbbb), not";
+        for (other, label) in [
+            (with("embedding", "/m/bert", "aa", "bb"), "embedding:bert (sha256 aaaaaaaaaaaa, tokenizer bbbbbbbbbbbb)"),
+            (with("mlm", "/m/bert", "cc", "bb"), "mlm:bert (sha256 cccccccccccc, tokenizer bbbbbbbbbbbb)"),
+            (with("mlm", "/m/bert", "aa", "cc"), "mlm:bert (sha256 aaaaaaaaaaaa, tokenizer cccccccccccc)"),
+            (example().fingerprint, "none"),
+        ] {
+            assert_eq!(mine.differences(&other), [format!("{own} {label}")]);
+        }
+        let json = serde_json::to_value(&mine).unwrap();
+        assert_eq!(serde_json::from_value::<Fingerprint>(json).unwrap().augment, mine.augment);
     }
 
     #[test]

@@ -279,6 +279,7 @@ fn fingerprint(args: &Args, run: &Opened, (spec, set): (&str, &DataSet), backend
         data: Some(Source::of_data(set, spec)),
         gram_data: None,
         held_out: None,
+        augment: None,
         seed: args.common.seed,
         dtype: run.model.model.dtype(),
         backend: backend.into(),

@@ -316,6 +316,7 @@ impl Args {
             data: Some(source(data)),
             gram_data: self.gram_data.as_deref().zip(gram).map(source),
             held_out: None,
+            augment: None,
             seed: self.common.seed,
             dtype,
             backend: device.backend().into(),

@@ -12,6 +12,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use crate::error::{Error, Result};
 
 pub mod ablate;
+pub mod augment;
 pub mod bench;
 pub mod capture;
 pub mod common;

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use super::augment::Augment;
 use super::common::{Common, DataFlags, Layers, metadata, parse_count, parse_non_negative, print};
 use super::run_dir::RunDir;
 use crate::data::stream::Runner;
 use crate::data::{self, DataSet, Samples};
 use crate::device::{Builder, DType, Device};
 use crate::error::{Error, Result};
-use crate::manifest::{DeviceInfo, Fingerprint, Manifest, Source};
+use crate::manifest::{DeviceInfo, Fingerprint, Manifest, Proposals, Source};
 use crate::model::lm::forward::{Inputs, forward};
 use crate::model::site::{Place, Site};
 use crate::model::{Lm, Loaded, Model, Tokenizer};
+use crate::n2g::augment::{Augmenter, Proposer};
 use crate::n2g::exemplars::{self, Request, Selection};
 use crate::n2g::forest::{self, Origin};
 use crate::n2g::neuron::{Scene, Subject, without};
@@ -68,6 +70,18 @@ pub struct Args {
     /// default, reference, paper or openai
     #[arg(long, value_name = "MODE", default_value = "default", hide_possible_values = true)]
     pub mode: ModeName,
+    /// none, mlm:DIR or embedding:DIR: what words are replaced by
+    #[arg(long, value_name = "KIND", default_value = "none")]
+    pub augment: Augment,
+    /// Substitutes of a word
+    #[arg(long, value_name = "N")]
+    pub substitutes: Option<NonZeroUsize>,
+    /// Words of this importance are replaced
+    #[arg(long, value_name = "T", value_parser = parse_part)]
+    pub substitute_threshold: Option<f64>,
+    /// Least probability of a substitute of mlm
+    #[arg(long, value_name = "P", value_parser = parse_part)]
+    pub substitute_floor: Option<f64>,
     /// Id that masks a token [default: the tokenizer's]
     #[arg(long, value_name = "ID")]
     pub mask_token: Option<u32>,
@@ -136,6 +150,9 @@ impl Args {
     pub fn check(&self) -> Result<()> {
         self.common.check()?;
         self.data.check(&self.model)?;
+        if self.until == Until::Exemplars && self.augment != Augment::None {
+            return Err(Error::flag("--augment", "--until exemplars beside it", "--until tries or scores, where it is used"));
+        }
         match (&self.held_out, self.until) {
             (Some(text), Until::Exemplars | Until::Tries) => {
                 Err(Error::flag("--held-out", text, "--until scores, where it is read"))
@@ -152,6 +169,9 @@ impl Args {
         set(&mut s.importance_threshold, self.importance_threshold);
         set(&mut s.activation_threshold, self.activation_threshold);
         set(&mut s.fire_threshold, self.fire_threshold);
+        set(&mut s.substitute_threshold, self.substitute_threshold);
+        set(&mut s.substitute_floor, self.substitute_floor);
+        s.substitutes = self.substitutes.map_or(s.substitutes, NonZeroUsize::get);
         s.pivots = self.pivots.map_or(s.pivots, NonZeroUsize::get);
         s.post_context = self.post_context.unwrap_or(s.post_context);
         s.lengths = self.prune_step.map_or(s.lengths, |n| Lengths::Step(n.get()));
@@ -193,7 +213,14 @@ impl Args {
             }
         }
     }
-    fn manifest(&self, loaded: &Loaded, data: (&str, &DataSet), held_out: Option<&DataSet>, device: &Device) -> Manifest {
+    fn manifest(
+        &self,
+        loaded: &Loaded,
+        data: (&str, &DataSet),
+        held_out: Option<&DataSet>,
+        augment: Option<&Proposals>,
+        device: &Device,
+    ) -> Manifest {
         let fingerprint = Fingerprint {
             command: "n2g".into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -202,6 +229,7 @@ impl Args {
             data: Some(Source::of_data(data.1, data.0)),
             gram_data: None,
             held_out: self.held_out.as_deref().zip(held_out).map(|(spec, set)| Source::of_data(set, spec)),
+            augment: augment.cloned(),
             seed: self.common.seed,
             dtype: loaded.model.dtype(),
             backend: device.backend().into(),
@@ -251,6 +279,7 @@ pub fn run(args: Args) -> Result<()> {
     let spec = args.data.data.clone().unwrap_or_else(|| args.model.clone());
     let data = args.data.load(&spec, &loaded)?;
     let held_out = args.held_out.as_ref().map(|t| data::load_or_cut(t, &loaded, args.data.cut())).transpose()?;
+    let (proposer, proposals) = args.augment.load()?.unzip();
     let bos = data.text.as_ref().and_then(|t| t.bos);
     let settings = args.settings(args.mask_token(&tokenizer)?, bos);
     let top = args.top_k.map_or(TOP, NonZeroUsize::get);
@@ -260,8 +289,8 @@ pub fn run(args: Args) -> Result<()> {
     }
     let request =
         Request { site, selection, top: top.min(data.samples.count()), skip: usize::from(bos.is_some()), seed: args.common.seed };
-    let mut manifest = args.manifest(&loaded, (&spec, &data), held_out.as_ref(), &device);
-    manifest.settings = Some(settings_json(&settings, &request, &lm));
+    let mut manifest = args.manifest(&loaded, (&spec, &data), held_out.as_ref(), proposals.as_ref(), &device);
+    manifest.settings = Some(settings_json(&settings, &request, &lm, proposals.as_ref()));
     let runner = args.common.runner(&device, &progress)?;
     let dir = RunDir::create(&args.out, args.common.force, &manifest)?;
     let runner = Runner { checkpoints: Some(dir.checkpoints()), ..runner };
@@ -272,6 +301,7 @@ pub fn run(args: Args) -> Result<()> {
         tokenizer,
         data: &data,
         held_out: held_out.as_ref(),
+        proposer: proposer.as_ref(),
         request,
         settings,
         runner,
@@ -281,12 +311,15 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// All parameters, for the manifest.
-fn settings_json(settings: &Settings, request: &Request, lm: &Lm) -> serde_json::Value {
+fn settings_json(settings: &Settings, request: &Request, lm: &Lm, proposals: Option<&Proposals>) -> serde_json::Value {
     let mut json = serde_json::to_value(settings).unwrap_or_default();
     if let Some(map) = json.as_object_mut() {
         map.insert("site".into(), Place { layer: 0, site: request.site }.name().trim_end_matches(".0").into());
         map.insert("top_k".into(), request.top.into());
         map.insert("family".into(), lm.family.into());
+        if let Some(Proposals { kind, model, .. }) = proposals {
+            map.insert("augment".into(), serde_json::json!({"kind": kind, "name": model.name, "sha256": model.sha256}));
+        }
     }
     json
 }
@@ -299,6 +332,7 @@ struct Run<'a> {
     tokenizer: Tokenizer,
     data: &'a DataSet,
     held_out: Option<&'a DataSet>,
+    proposer: Option<&'a Proposer>,
     request: Request,
     settings: Settings,
     runner: Runner<'a>,
@@ -322,6 +356,8 @@ impl Run<'_> {
         let Samples::Tokens { ids, t, .. } = &self.data.samples else {
             return Err(Error::flag("--data", &self.data.name, "token sequences"));
         };
+        let model = (self.lm, &self.tokenizer, &exact);
+        let augmenter = self.proposer.map(|p| Augmenter::new(self.runner.device, model, p, &self.settings, &skip));
         let scene = Scene {
             device: self.runner.device,
             ids,
@@ -329,6 +365,7 @@ impl Run<'_> {
             vocabulary: &vocabulary,
             exact: &exact,
             settings: &self.settings,
+            augmenter: augmenter.as_ref(),
             skip: &skip,
             seed: self.request.seed,
         };

@@ -34,7 +34,7 @@ pub use random::{random_mlp, random_transformer};
 pub use reader::Reader;
 pub(crate) use reader::in_range;
 pub use save::save;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Frame, Tokenizer};
 pub use transformer::{Affine, Block, Transformer};
 pub use weight_bytes::WeightBytes;
 

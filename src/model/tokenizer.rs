@@ -18,6 +18,7 @@ use tokenizers::{PostProcessorWrapper, Tokenizer as Pipeline};
 use crate::error::{Error, Result};
 use crate::text;
 use guard::guarded;
+pub use mask::Frame;
 
 /// The file in a model's folder.
 pub const FILE: &str = "tokenizer.json";
@@ -140,6 +141,13 @@ impl Tokenizer {
     /// The token that ends a text, found as in [`Tokenizer::bos`] by `eos_token` and `eos_token_id`.
     pub fn eos(&self) -> Result<Option<u32>> {
         self.special("eos_token")
+    }
+    /// The ids of special tokens, which stand for no text, ascending.
+    pub fn special_ids(&self) -> Vec<u32> {
+        let added = self.pipeline.get_added_tokens_decoder();
+        let mut ids: Vec<u32> = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
     }
     /// SHA-256 of `tokenizer.json`, in hexadecimal.
     pub fn sha256(&self) -> &str {

@@ -1,6 +1,7 @@
 //! Lines: what a prompt says of a neuron, one for each token that fires it, read backwards.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::trie::{START, WILDCARD};
 use super::vocabulary::Vocabulary;
@@ -51,8 +52,8 @@ pub struct Rules<'a> {
     pub skip: &'a [u32],
 }
 
-/// By position of a prompt: which positions matter to it. Augmentations of the prompt take them over, by
-/// position, whatever their own importances are.
+/// By position of a prompt: which positions matter to it. Augmentations of the prompt take them over,
+/// whatever their own importances are: by position, or as [`Inherited::replaced`] has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inherited(Vec<BTreeSet<usize>>);
 
@@ -65,6 +66,40 @@ impl Inherited {
             (0..=t).filter(matters).collect()
         };
         Self((0..original.tokens.len()).map(important).collect())
+    }
+    /// Of a suffix of [`suffix_line`]: what is literal in it matters to its last token.
+    pub fn of_suffix(original: &Suffix, literal: f64) -> Self {
+        let salient = (0..original.tokens.len()).filter(|&k| importance(&original.saliency, k) >= literal).collect();
+        let before = original.tokens.len().saturating_sub(1);
+        Self(std::iter::repeat_n(BTreeSet::new(), before).chain([salient]).collect())
+    }
+    /// For a prompt in which `count` positions stand in the place of those of `range`: each of them matters
+    /// where one of the old ones did, and what is behind them has moved.
+    pub fn replaced(&self, range: &Range<usize>, count: usize) -> Self {
+        let new = range.start..range.start + count;
+        let moved = |k: usize| if k < range.start { k } else { k + count - range.len() };
+        let carried = |t: usize, old: &BTreeSet<usize>| {
+            let kept = old.iter().filter(|k| !range.contains(k)).map(|k| moved(*k));
+            let own = if old.range(range.clone()).next().is_some() { new.clone() } else { 0..0 };
+            kept.chain(own).filter(|k| *k <= t).collect::<BTreeSet<usize>>()
+        };
+        let none = BTreeSet::new();
+        let at = |t: usize| self.0.get(t).unwrap_or(&none);
+        // A position in the place of others heads a line if the last of those did.
+        let old = |t: usize| match t {
+            _ if t < new.start => t,
+            _ if t < new.end => range.end.saturating_sub(1),
+            _ => t - count + range.len(),
+        };
+        Self((0..self.0.len() + count - range.len()).map(|t| carried(t, at(old(t)))).collect())
+    }
+    /// The literal parts of a suffix with what it inherits: those are as salient as `literal` at least.
+    pub fn raise(&self, suffix: &mut Suffix, literal: f64) {
+        let last = suffix.tokens.len().saturating_sub(1);
+        for (_, saliency) in suffix.saliency.iter_mut().enumerate().filter(|(k, _)| self.contains(last, *k)) {
+            // No number is greater than any.
+            *saliency = if *saliency > literal { *saliency } else { literal };
+        }
     }
     /// Whether position `k` matters to `t`; behind the end of the original prompt its last position stands
     /// for `t`.
@@ -198,6 +233,39 @@ mod tests {
         let longer = prompt(&[1, 4, 5, 3], &[0.0, 0.0, 0.0, 0.9], &weak);
         assert_eq!(keys(&lines(&longer, Some(&inherited), &RULES, &vocabulary())), [[3, 5, 4]]);
         assert_eq!(keys(&lines(&longer, Some(&Inherited::default()), &RULES, &vocabulary())), [[3]]);
+    }
+
+    #[test]
+    fn what_is_inherited_moves_with_the_tokens() {
+        let of = |sets: &[&[usize]]| Inherited(sets.iter().map(|set| set.iter().copied().collect()).collect());
+        let original = of(&[&[0], &[], &[0, 2], &[1, 2, 3]]);
+        assert_eq!(original.replaced(&(1..2), 1), original);
+        assert_eq!(original.replaced(&(1..2), 3), of(&[&[0], &[], &[], &[], &[0, 4], &[1, 2, 3, 4, 5]]));
+        assert_eq!(original.replaced(&(0..2), 1), of(&[&[], &[0, 1], &[0, 1, 2]]));
+        assert_eq!(original.replaced(&(2..3), 2), of(&[&[0], &[], &[0, 2], &[0, 2, 3], &[1, 2, 3, 4]]));
+        // The line of the last token with two tokens in the place of one.
+        let columns: [(usize, &[f64]); 1] = [(3, &[0.9, 0.1, 0.8, 1.0])];
+        let original = Inherited::of(&prompt(&[1, 2, 3, 4], &[0.0, 0.0, 0.0, 1.0], &columns), &RULES);
+        let weak: [(usize, &[f64]); 1] = [(4, &[0.0; 5])];
+        let longer = prompt(&[1, 2, 5, 6, 4], &[0.0, 0.0, 0.0, 0.0, 1.0], &weak);
+        let inherited = original.replaced(&(2..3), 2);
+        assert_eq!(keys(&lines(&longer, Some(&inherited), &RULES, &vocabulary())), [[4, 6, 5, WILDCARD, 1]]);
+        assert_eq!(keys(&lines(&longer, Some(&original), &RULES, &vocabulary())), [[4, WILDCARD, 5, WILDCARD, 1]]);
+    }
+
+    #[test]
+    fn a_suffix_inherits_what_is_literal() {
+        let suffix = |tokens: &[u32], saliency: &[f64]| Suffix {
+            tokens: tokens.to_vec(),
+            saliency: saliency.to_vec(),
+            value: 1.0,
+            anchored: false,
+        };
+        let inherited = Inherited::of_suffix(&suffix(&[1, 2, 3], &[0.5, 0.1, f64::NAN]), 0.5).replaced(&(0..1), 2);
+        let mut other = suffix(&[7, 8, 2, 3], &[f64::NAN, 0.9, -1.0, 0.0]);
+        inherited.raise(&mut other, 0.5);
+        assert!(other.saliency[..2] == [0.5, 0.9] && other.saliency[2..] == [-1.0, 0.0]);
+        assert_eq!(keys(&[suffix_line(&other, 0.5, &vocabulary())]), [[WILDCARD, WILDCARD, 8, 7]]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows the command line, or which backends there are.
 
+pub mod augment;
 pub mod dot;
 pub mod evaluate;
 pub mod exemplars;

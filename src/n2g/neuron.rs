@@ -1,8 +1,12 @@
 //! Neurons of one layer from their exemplars to tries and scores on what was held out.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::augment::Augmenter;
+use super::augment::apply::{Augmented, augmented};
 use super::evaluate::{Baselines, Tally, Window, f1_interval};
 use super::exemplars::{Neuron, Roles};
 use super::fit::{Evidence, fit};
@@ -33,6 +37,8 @@ pub struct Scene<'a> {
     /// Tokens by their texts alone.
     pub exact: &'a Vocabulary,
     pub settings: &'a Settings,
+    /// Makes prompts with words replaced, if that is asked for.
+    pub augmenter: Option<&'a Augmenter<'a>>,
     /// Ids that no pattern holds.
     pub skip: &'a [u32],
     pub seed: u64,
@@ -123,19 +129,22 @@ pub fn build(scene: &Scene, probe: &Probe, subjects: &[Subject]) -> Result<Vec<O
     for (&i, t) in usable.iter().zip(trace(probe, &some, settings.build == Build::Merged, settings)?) {
         traces[i] = Some(t);
     }
+    let augmentations = match scene.augmenter {
+        Some(augmenter) => augmented(probe, augmenter, &prompts, &traces, settings)?,
+        None => prompts.iter().map(|_| Vec::new()).collect(),
+    };
     let anchors = if settings.anchor { anchors(probe, &prompts, &jobs, settings)? } else { vec![None; jobs.len()] };
     let work = |(i, s): (usize, &Subject)| {
-        let own = (0..jobs.len()).filter(|&j| owners[j].0 == i);
-        let all: Vec<Step> = own
-            .map(|j| Step {
-                rank: owners[j].1,
-                job: &jobs[j],
-                pruned: &pruned[j],
-                prompt: &prompts[j],
-                trace: traces[j].as_ref(),
-                anchor: anchors[j],
-            })
-            .collect();
+        let mut all: Vec<Step> = Vec::new();
+        for j in (0..jobs.len()).filter(|&j| owners[j].0 == i) {
+            let (rank, job, pruned, anchor) = (owners[j].1, &jobs[j], &pruned[j], anchors[j]);
+            let original = all.len();
+            all.push(Step { rank, job, pruned, anchor, prompt: &prompts[j], trace: traces[j].as_ref(), augments: None });
+            all.extend(augmentations[j].iter().map(|a| {
+                let augments = Some((original, a));
+                Step { rank, job, pruned, anchor, prompt: &a.prompt, trace: Some(&a.trace), augments }
+            }));
+        }
         finish(scene, s, &all)
     };
     scene.device.host().install(|| subjects.par_iter().enumerate().map(work).collect())
@@ -186,13 +195,16 @@ struct Step<'a> {
     pruned: &'a Pruned,
     prompt: &'a Prompt,
     trace: Option<&'a Trace>,
+    /// An augmentation has that of its original.
     anchor: Option<(bool, f64)>,
+    /// Number of the step that this one augments, and how.
+    augments: Option<(usize, &'a Augmented)>,
 }
 
 /// From prompts to the trie and its scores.
 fn finish(scene: &Scene, s: &Subject, steps: &[Step]) -> Result<Outcome> {
     let (settings, a_max) = (scene.settings, s.found.maximum());
-    let by_step: Vec<Vec<Line>> = steps.iter().map(|step| step_lines(scene, step)).collect();
+    let by_step: Vec<Vec<Line>> = steps.iter().map(|step| step_lines(scene, step, steps)).collect();
     let is_finite = |t: &Trace| t.act.iter().chain(t.importance.values().flatten()).all(|x| x.is_finite());
     if !steps.iter().filter_map(|step| step.trace).all(is_finite) {
         let expected = "finite activations of every prompt";
@@ -233,27 +245,44 @@ fn finish(scene: &Scene, s: &Subject, steps: &[Step]) -> Result<Outcome> {
     Ok(Outcome { record, trie, baselines })
 }
 
-fn step_lines(scene: &Scene, step: &Step) -> Vec<Line> {
+fn step_lines(scene: &Scene, step: &Step, steps: &[Step]) -> Vec<Line> {
     let (settings, Some(t)) = (scene.settings, step.trace) else { return Vec::new() };
-    let p = step.prompt;
+    let (p, literal) = (step.prompt, settings.importance_threshold);
+    let original = step.augments.and_then(|(i, a)| Some((steps[i].prompt, steps[i].trace?, a.substitute.replaced.as_ref())));
+    let moved = |inherited: Inherited, replaced: Option<&(Range<usize>, usize)>| match replaced {
+        // The published code goes by position.
+        Some((range, count)) if settings.build != Build::Merged => inherited.replaced(range, *count),
+        _ => inherited,
+    };
     if settings.build == Build::Raw {
         let first = scene.first();
-        let suffix = Suffix {
+        let suffix = |p: &Prompt, t: &Trace| Suffix {
             tokens: p.tokens[first..=p.pivot].to_vec(),
             saliency: t.importance.get(&p.pivot).map_or_else(Vec::new, |column| column[first..=p.pivot].to_vec()),
             value: t.norm_act[p.pivot],
             anchored: step.anchor.is_some_and(|a| a.0),
         };
-        return vec![suffix_line(&suffix, settings.importance_threshold, scene.vocabulary)];
+        let mut own = suffix(p, t);
+        if let Some((p, t, replaced)) = original {
+            // The suffix is without the BOS token.
+            let replaced = replaced.map(|(range, count)| (range.start - first..range.end - first, *count));
+            moved(Inherited::of_suffix(&suffix(p, t), literal), replaced.as_ref()).raise(&mut own, literal);
+        }
+        return vec![suffix_line(&own, literal, scene.vocabulary)];
     }
-    let traced = Traced { tokens: p.tokens.clone(), activation: t.norm_act.clone(), importance: t.importance.clone() };
-    let rules = Rules {
-        importance: settings.importance_threshold,
+    let traced = |p: &Prompt, t: &Trace| Traced {
+        tokens: p.tokens.clone(),
+        activation: t.norm_act.clone(),
+        importance: t.importance.clone(),
+    };
+    let rules = |p: &Prompt| Rules {
+        importance: literal,
         activation: settings.activation_threshold,
         pivot: (settings.build != Build::Merged).then_some(p.pivot),
         skip: scene.skip,
     };
-    lines(&traced, None::<&Inherited>, &rules, scene.vocabulary)
+    let inherited = original.map(|(p, t, replaced)| moved(Inherited::of(&traced(p, t), &rules(p)), replaced));
+    lines(&traced(p, t), inherited.as_ref(), &rules(p), scene.vocabulary)
 }
 
 fn kept(s: &Subject, step: &Step) -> record::Prompt {
@@ -273,7 +302,7 @@ fn kept(s: &Subject, step: &Step) -> record::Prompt {
         norm_act: t.map_or_else(Vec::new, |t| narrow(&t.norm_act)),
         argmax: t.map_or(step.prompt.pivot, |t| t.argmax),
         importance: t.map_or_else(Default::default, |t| t.importance.iter().map(|(t, x)| (*t, narrow(x))).collect()),
-        augments: None,
+        augments: step.augments.map(|(original, _)| original),
     }
 }
 

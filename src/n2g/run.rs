@@ -82,9 +82,10 @@ impl Neurons<'_> {
                     stage.skip((to - from) as u64);
                     continue;
                 }
-                let before = probe.tokens();
+                let passes = || probe.tokens() + self.scene.augmenter.map_or(0, |a| a.tokens());
+                let before = passes();
                 let outcomes = self.block(&probe, &activations, l, from..to)?;
-                write(&path, &Block { tokens: probe.tokens() - before, outcomes })?;
+                write(&path, &Block { tokens: passes() - before, outcomes })?;
                 stage.add((to - from) as u64);
             }
         }

@@ -85,7 +85,7 @@ fn normalised(text: &str) -> String {
 }
 
 /// `str.istitle`: upper case only at the head of a run of cased characters, lower case only behind it.
-fn is_title(text: &str) -> bool {
+pub(super) fn is_title(text: &str) -> bool {
     let (mut is_cased, mut before) = (false, false);
     for c in text.chars() {
         let is_head = c.is_uppercase() || is_title_letter(c);
@@ -105,7 +105,7 @@ fn is_title_letter(c: char) -> bool {
 }
 
 /// Whether `str.isalpha` holds of one of the characters: it is of one of the categories L.
-fn has_letter(text: &str) -> bool {
+pub(super) fn has_letter(text: &str) -> bool {
     static LETTER: LazyLock<SysRegex> = LazyLock::new(|| SysRegex::new(r"\p{L}").expect("a class of characters"));
     text.chars().any(|c| c.is_ascii_alphabetic()) || (!text.is_ascii() && LETTER.find_iter(text).next().is_some())
 }

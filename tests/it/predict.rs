@@ -57,6 +57,7 @@ impl Run {
             data: Some(data),
             gram_data: None,
             held_out: None,
+            augment: None,
             seed: 0,
             dtype: DType::F32,
             backend: "cpu".into(),

@@ -1,0 +1,209 @@
+//! Logits of single rows of many short texts: forward passes in packed batches, which read out no row that
+//! nobody asks for. Nothing here knows what the texts are for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::data::packed::Packed;
+use crate::data::session::Session;
+use crate::device::{Builder, Device, View};
+use crate::error::{Error, Result};
+use crate::model::Lm;
+use crate::model::lm::forward::{Inputs, forward};
+use crate::model::site::{Place, Site};
+
+/// Rows of a full batch, and the fewest of one.
+const ROWS: usize = 512;
+const FEWEST_ROWS: usize = 128;
+/// Logits of a full batch.
+const LOGITS: usize = 1 << 22;
+
+const PLACE: Place = Place { layer: 0, site: Site::Logits };
+
+/// A text, and texts that go on from its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Token ids: at least one.
+    pub base: Vec<u32>,
+    /// The row of the base that is read.
+    pub read: usize,
+    /// What follows the base; every row of it is read. Only where the model is causal.
+    pub behind: Vec<Vec<u32>>,
+}
+
+impl Ask {
+    fn rows(&self) -> usize {
+        self.base.len() + self.reads() - 1
+    }
+    fn reads(&self) -> usize {
+        1 + self.behind.iter().map(Vec::len).sum::<usize>()
+    }
+}
+
+/// What a program is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Shape {
+    rows: usize,
+    /// Keys of all sequences; as many as rows where none share any.
+    keys: usize,
+    reads: usize,
+    longest: usize,
+}
+
+/// A program in its arena, and where the logits are.
+#[derive(Debug)]
+struct Ready {
+    session: Session,
+    logits: View,
+}
+
+/// Runs asks through a model with a head.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    device: &'a Device,
+    lm: &'a Lm,
+    lanes: Vec<Mutex<HashMap<Shape, Ready>>>,
+    tokens: AtomicU64,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `lm`, which must have a head.
+    pub fn new(device: &'a Device, lm: &'a Lm) -> Self {
+        let lanes = (0..device.lanes()).map(|_| Mutex::default()).collect();
+        Self { device, lm, lanes, tokens: AtomicU64::new(0) }
+    }
+    /// Rows computed so far, without those that fill batches up.
+    pub fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
+    }
+    /// What `f` makes of the logits of each ask, by its number: of the row of the base, then of each row of
+    /// `behind`, back to back. They depend on the asks alone, not on threads.
+    pub fn run<T: Send>(&self, asks: &[Ask], f: impl Fn(usize, &[f64]) -> T + Sync) -> Result<Vec<T>> {
+        let batches = self.batches(asks);
+        let one = |batch: &Vec<usize>| self.run_batch(asks, batch, &f);
+        let answers: Vec<Result<Vec<T>>> = self.device.host().install(|| batches.par_iter().map(one).collect());
+        let mut all: Vec<Option<T>> = asks.iter().map(|_| None).collect();
+        for (batch, answers) in batches.iter().zip(answers) {
+            for (&i, answer) in batch.iter().zip(answers?) {
+                all[i] = Some(answer);
+            }
+        }
+        Ok(all.into_iter().flatten().collect())
+    }
+    /// Numbers of the asks that run together, long ones first.
+    fn batches(&self, asks: &[Ask]) -> Vec<Vec<usize>> {
+        let most_reads = (LOGITS / self.lm.d_vocab_out().max(1)).max(1);
+        let mut order: Vec<usize> = (0..asks.len()).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(asks[i].rows()));
+        let mut batches: Vec<Vec<usize>> = Vec::new();
+        let (mut rows, mut reads) = (0, 0);
+        for i in order {
+            let ask = &asks[i];
+            match batches.last_mut().filter(|_| rows + ask.rows() <= ROWS && reads + ask.reads() <= most_reads) {
+                Some(batch) => batch.push(i),
+                None => {
+                    (rows, reads) = (0, 0);
+                    batches.push(vec![i]);
+                }
+            }
+            (rows, reads) = (rows + ask.rows(), reads + ask.reads());
+        }
+        batches
+    }
+    fn run_batch<T>(&self, asks: &[Ask], batch: &[usize], f: &(impl Fn(usize, &[f64]) -> T + Sync)) -> Result<Vec<T>> {
+        let (mut packed, mut read, mut longest) = (Packed::default(), Vec::new(), 0);
+        for ask in batch.iter().map(|&i| &asks[i]) {
+            let start = packed.rows();
+            packed.push(&ask.base);
+            longest = longest.max(ask.base.len());
+            read.push((start + ask.read) as u32);
+            for tokens in &ask.behind {
+                read.extend((packed.rows()..packed.rows() + tokens.len()).map(|row| row as u32));
+                packed.push_behind(start..start + ask.base.len(), tokens);
+                longest = longest.max(ask.base.len() + tokens.len());
+            }
+        }
+        self.tokens.fetch_add(packed.rows() as u64, Ordering::Relaxed);
+        let rows = packed.rows().next_power_of_two().max(FEWEST_ROWS);
+        // Every row that fills up is a key too.
+        let keys = packed.keys() + rows - packed.rows();
+        let keys = std::iter::successors(Some(rows), |k| Some(2 * k)).find(|k| *k >= keys).unwrap_or(keys);
+        let longest = longest.next_power_of_two().max(64).min(self.lm.n_ctx);
+        let shape = Shape { rows, keys, reads: read.len().next_power_of_two().min(rows), longest };
+        packed.read(&read);
+        packed.fill_up(shape.rows, shape.reads);
+        packed.fill_keys(shape.keys);
+        let lane = rayon::current_thread_index().unwrap_or(0) % self.lanes.len();
+        let mut lane = self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = match lane.entry(shape) {
+            std::collections::hash_map::Entry::Occupied(ready) => ready.into_mut(),
+            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(self.ready(shape)?),
+        };
+        ready.session.run(&packed)?;
+        let (values, width) = (ready.session.read(&ready.logits), ready.logits.cols);
+        let mut rest = values.as_slice();
+        let answer = |&i: &usize| {
+            let (own, later) = rest.split_at(asks[i].reads() * width);
+            rest = later;
+            f(i, own)
+        };
+        Ok(batch.iter().map(answer).collect())
+    }
+    fn ready(&self, shape: Shape) -> Result<Ready> {
+        let mut b = Builder::new(self.lm.dtype);
+        let queries = Some((self.lm.blocks.len().saturating_sub(1), shape.reads));
+        let inputs = match shape.keys == shape.rows {
+            true => Inputs::new(&mut b, shape.rows, shape.longest, false, queries),
+            false => Inputs::sharing(&mut b, shape.rows, shape.keys, shape.longest, queries),
+        };
+        let taps = forward(&mut b, self.lm, inputs, &[PLACE])?;
+        let logits = taps.get(&PLACE).map(|tap| tap.view).ok_or_else(|| {
+            Error::numeric("logits", "a forward pass without them", "a forward pass with what it was asked for")
+        })?;
+        Ok(Ready { session: Session::new(self.device, b.finish(), inputs)?, logits })
+    }
+}
+
+/// The logarithm of the sum of exponentials: what logits are above log-probabilities.
+pub fn log_sum(logits: &[f64]) -> f64 {
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    most + logits.iter().map(|x| (x - most).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Cpu, DType};
+    use crate::model::fixture::transformer_config;
+    use crate::model::{ActFn, Model, Norm, TransformerConfig, random_transformer};
+
+    #[test]
+    fn texts_that_share_a_start_are_what_they_are_alone() {
+        let config = TransformerConfig { n_ctx: 80, ..transformer_config(Norm::Ln, ActFn::SoluLn) };
+        let model = Model::Transformer(random_transformer(config, DType::F64, 3).unwrap());
+        let (lm, device) = (model.lm().unwrap(), Device::Cpu(Cpu::new(2).unwrap()));
+        let reader = Reader::new(&device, &lm);
+        let tokens = |n: usize, seed: usize| (0..n).map(|i| ((i * i * 5 + i * seed + seed) % 11) as u32).collect::<Vec<u32>>();
+        let ask =
+            |n: usize| Ask { base: tokens(n, n), read: n - 1, behind: vec![tokens(2, 3), vec![], tokens(1, 5), tokens(4, 7)] };
+        let asks: Vec<Ask> = (1..70).map(ask).collect();
+        let got = reader.run(&asks, |i, rows| (i, rows.to_vec())).unwrap();
+        assert_eq!(reader.tokens(), asks.iter().map(|a| a.rows() as u64).sum::<u64>());
+        for (n, (ask, (i, rows))) in asks.iter().zip(&got).enumerate() {
+            assert_eq!((*i, rows.len()), (n, 9 * ask.reads()));
+            let mut own = rows.chunks(9).skip(1);
+            for tokens in &ask.behind {
+                let base = [&ask.base[..], tokens].concat();
+                for (read, found) in (ask.base.len()..base.len()).zip(&mut own) {
+                    let alone = Ask { base: base.clone(), read, behind: vec![] };
+                    let alone = reader.run(&[alone], |_, row| row.to_vec()).unwrap().remove(0);
+                    assert!(alone.iter().zip(found).all(|(a, b)| (a - b).abs() < 1e-12), "{n}, row {read}");
+                }
+            }
+        }
+        assert!((log_sum(&[1.0, 2.0, 1000.0]) - 1000.0).abs() < 1e-12 && (log_sum(&[0.0; 4]) - 4f64.ln()).abs() < 1e-12);
+    }
+}
