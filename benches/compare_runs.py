@@ -5,7 +5,7 @@ usage: compare_runs.py RUN RUN..
 Reads the files of the runs with Python's standard library alone and prints a line a run. Of LIB the leading
 importances may differ by 1e-9 in f64 and 1e-4 in f32. Of N2G (`scores.csv`) every neuron must have the same status
 and its maximum within 1e-4, the last printed digit aside; as thresholds turn a rounding error into another pattern
-now and then, F1 may differ at one neuron in fifty. The exit status is 1 if a run is further from the first, or if
+now and then, F1 may differ at one neuron in a hundred. The exit status is 1 if a run is further from the first, or if
 there is no second of any dtype.
 """
 
@@ -19,7 +19,7 @@ TOP = 10
 BARS = {"f64": 1e-9, "f32": 1e-4}
 MAXIMUM = 1e-4
 DIGIT = 1e-6
-OTHERS = 1 / 50
+OTHERS = 1 / 100
 
 
 def importances(run):

@@ -31,16 +31,20 @@ name = lambda row: "all" if row["layer"] is None else str(row["layer"])
 
 
 def table(title, ours, token, ngram):
-    """A row a layer; baselines need no mode and are those of the first."""
+    """A row a layer. Baselines need no mode; of raw values there are scores where any value fires, too."""
     print(f"\n{title}\n")
-    print(f"| layer | {' | '.join(modes)} | token | 5-gram |")
-    print("| --- " + "| ---: " * (len(modes) + 2) + "|")
+    raw = [mode for mode in modes if ours == "held_out" and summaries[mode]["all"].get("any")]
+    heads = modes + [f"{mode}, any value" for mode in raw] + ["token", "5-gram"]
+    print(f"| layer | {' | '.join(heads)} |")
+    print("| --- " + "| ---: " * len(heads) + "|")
     first = summaries[modes[0]]
     for i, row in enumerate(first["layers"] + [first["all"]]):
-        rows = [(s["layers"] + [s["all"]])[i] for s in summaries.values()]
-        assert all((r[token], r[ngram]) == (row[token], row[ngram]) for r in rows), "baselines do not depend on the mode"
-        cells = [r[ours]["f1"] for r in rows] + [row[token]["f1"], row[ngram]["f1"]]
-        print(f"| {name(row)} | {' | '.join(f'{x:.3f}' for x in cells)} |")
+        rows = {mode: (s["layers"] + [s["all"]])[i] for mode, s in summaries.items()}
+        same = all((r[token], r[ngram]) == (row[token], row[ngram]) for r in rows.values())
+        assert same, "baselines do not depend on the mode"
+        means = [r[ours] for r in rows.values()] + [rows[mode]["any"] for mode in raw] + [row[token], row[ngram]]
+        cells = [f"{m['f1']:.3f}" for m in means]
+        print(f"| {name(row)} | {' | '.join(cells)} |")
 
 
 table("Mean F1 on held-out exemplar windows", "held_out", "token", "ngram")
