@@ -220,41 +220,34 @@ impl<'a> Augmenter<'a> {
     /// Sorts the substitutes of each word: those first whose tokens the model expects most behind the prompt
     /// in front of them; of those that it expects alike, or that cannot be told, the earlier ones.
     fn rank(&self, reader: &Reader, words: &mut [Vec<Substitute>]) -> Result<()> {
-        // Per ask: the word and the number of its substitute, by text of `behind`.
-        let (mut asks, mut owners): (Vec<Ask>, Vec<Vec<(usize, usize)>>) = (Vec::new(), Vec::new());
+        // By ask: the number of the word, and of the substitutes whose tokens are `behind`.
+        let (mut asks, mut owners): (Vec<Ask>, Vec<(usize, Vec<usize>)>) = (Vec::new(), Vec::new());
         for (w, substitutes) in words.iter().enumerate() {
-            // What stands in front is the same for all but continuations, which change the word there.
-            let mut by_front: Vec<(&[u32], Vec<(usize, usize)>)> = Vec::new();
-            for (i, s) in substitutes.iter().enumerate() {
-                let Some((range, _)) = s.replaced.as_ref().filter(|r| r.0.start > 0) else { continue };
-                let front = &s.tokens[..range.start];
-                match by_front.iter_mut().find(|(other, _)| *other == front) {
-                    Some((_, own)) => own.push((w, i)),
-                    None => by_front.push((front, vec![(w, i)])),
-                }
-            }
-            for (front, own) in by_front {
-                let behind =
-                    own.iter().map(|&(w, i)| expected(&words[w][i]).split_last().map_or_else(Vec::new, |x| x.1.to_vec()));
-                asks.push(Ask { base: front.to_vec(), read: front.len() - 1, behind: behind.collect() });
-                owners.push(own);
-            }
+            // Neighbours are whole words: what stands in front is the same for all of them.
+            let start = |s: &Substitute| s.replaced.as_ref().map_or(0, |(range, _)| range.start);
+            let own: Vec<usize> = (0..substitutes.len()).filter(|&i| start(&substitutes[i]) > 0).collect();
+            let Some(first) = own.first().map(|&i| &substitutes[i]) else { continue };
+            let rest = |&i: &usize| expected(&substitutes[i]).split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
+            let base = first.tokens[..start(first)].to_vec();
+            asks.push(Ask { read: base.len() - 1, base, behind: own.iter().map(rest).collect() });
+            owners.push((w, own));
         }
         let width = self.lm.d_vocab_out();
         let scores = reader.run(&asks, |i, logits| {
             let rows: Vec<(&[f64], f64)> = logits.chunks_exact(width).map(|row| (row, log_sum(row))).collect();
             let mut next = 1;
-            let score = |&(w, s): &(usize, usize)| {
-                let tokens = expected(&words[w][s]);
+            let (w, own) = &owners[i];
+            let score = |s: &usize| {
+                let tokens = expected(&words[*w][*s]);
                 let own = rows[..1].iter().chain(&rows[next..next + tokens.len() - 1]);
                 next += tokens.len() - 1;
                 own.zip(tokens).map(|((row, sum), id)| row.get(*id as usize).map_or(f64::NEG_INFINITY, |x| x - sum)).sum()
             };
-            owners[i].iter().map(score).collect::<Vec<f64>>()
+            own.iter().map(score).collect::<Vec<f64>>()
         })?;
         let mut all: Vec<Vec<f64>> = words.iter().map(|s| vec![f64::NEG_INFINITY; s.len()]).collect();
-        for ((w, i), score) in owners.iter().flatten().zip(scores.into_iter().flatten()) {
-            all[*w][*i] = score;
+        for ((w, own), scores) in owners.iter().zip(scores) {
+            own.iter().zip(scores).for_each(|(i, score)| all[*w][*i] = score);
         }
         for (substitutes, scores) in words.iter_mut().zip(all) {
             let mut order: Vec<usize> = (0..scores.len()).collect();

@@ -244,13 +244,13 @@ mod tests {
         assert_eq!(original.replaced(&(0..2), 1), of(&[&[], &[0, 1], &[0, 1, 2]]));
         assert_eq!(original.replaced(&(2..3), 2), of(&[&[0], &[], &[0, 2], &[0, 2, 3], &[1, 2, 3, 4]]));
         // The line of the last token with two tokens in the place of one.
-        let columns: [(usize, &[f64]); 1] = [(3, &[0.9, 0.1, 0.8, 1.0])];
+        let columns: [(usize, &[f64]); 1] = [(3, &[0.9, 0.8, 0.1, 1.0])];
         let original = Inherited::of(&prompt(&[1, 2, 3, 4], &[0.0, 0.0, 0.0, 1.0], &columns), &RULES);
         let weak: [(usize, &[f64]); 1] = [(4, &[0.0; 5])];
-        let longer = prompt(&[1, 2, 5, 6, 4], &[0.0, 0.0, 0.0, 0.0, 1.0], &weak);
-        let inherited = original.replaced(&(2..3), 2);
-        assert_eq!(keys(&lines(&longer, Some(&inherited), &RULES, &vocabulary())), [[4, 6, 5, WILDCARD, 1]]);
-        assert_eq!(keys(&lines(&longer, Some(&original), &RULES, &vocabulary())), [[4, WILDCARD, 5, WILDCARD, 1]]);
+        let longer = prompt(&[1, 5, 6, 3, 4], &[0.0, 0.0, 0.0, 0.0, 1.0], &weak);
+        let inherited = original.replaced(&(1..2), 2);
+        assert_eq!(keys(&lines(&longer, Some(&inherited), &RULES, &vocabulary())), [[4, WILDCARD, 6, 5, 1]]);
+        assert_eq!(keys(&lines(&longer, Some(&original), &RULES, &vocabulary())), [[4, 3, WILDCARD, 5, 1]]);
     }
 
     #[test]

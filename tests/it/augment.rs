@@ -94,7 +94,7 @@ fn augmentations(out: &Path, mode: &str, substitutes: usize) -> Vec<(Value, Valu
     all
 }
 
-/// Two runs on one thread and on two, which must be the same, and not that without augmentation.
+/// The augmentations of a run, which must be the same on one thread and on two.
 fn runs(dir: &Path, mode: &str, kind: &str) -> Vec<(Value, Value)> {
     let flags = format!("--layers 4 --neurons 0..2,13 --samples 150 --mode {mode} --substitute-threshold 0.3");
     let out = |name: &str| dir.join(format!("{mode}-{}-{name}", kind.split(':').next().unwrap()));
@@ -106,13 +106,15 @@ fn runs(dir: &Path, mode: &str, kind: &str) -> Vec<(Value, Value)> {
     for file in FILES {
         assert!(bytes(&out("1"), file) == bytes(&out("2"), file), "{mode}: {file} depends on threads");
     }
-    assert_eq!(run(&demo(&out("none"), &flags)).status, Some(0));
-    assert!(augmentations(&out("none"), mode, 0).is_empty());
-    let tokens = |run: &Path| {
-        let summary: Value = serde_json::from_slice(&bytes(run, "summary.json")).unwrap();
-        summary["tokens_per_neuron"].as_f64().unwrap()
-    };
-    assert!(tokens(&out("1")) > tokens(&out("none")));
+    if mode == "default" {
+        assert_eq!(run(&demo(&out("none"), &flags)).status, Some(0));
+        assert!(augmentations(&out("none"), mode, 0).is_empty());
+        let tokens = |run: &Path| {
+            let summary: Value = serde_json::from_slice(&bytes(run, "summary.json")).unwrap();
+            summary["tokens_per_neuron"].as_f64().unwrap()
+        };
+        assert!(tokens(&out("1")) > tokens(&out("none")));
+    }
     augmentations(&out("1"), mode, 3)
 }
 

@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(frame(&bert, json!({})), Ok(Frame { mask: 9, first: Some(7), last: Some(8) }));
         let named = json!({"mask_token_id": 1, "cls_token_id": 2, "sep_token_id": 3});
         assert_eq!(frame(&bert, named), Ok(Frame { mask: 1, first: Some(2), last: Some(3) }));
-        assert_eq!(frame(&[("<mask>", 6)], json!({})), Ok(Frame { mask: 6, first: Some(4), last: Some(5) }));
+        assert_eq!(frame(&[("<mask>", 5)], json!({})), Ok(Frame { mask: 5, first: Some(4), last: Some(6) }));
         let e = frame(&[], json!({})).unwrap_err();
         assert_eq!(e, "M/tokenizer.json: a vocabulary without a mask token; expected that of a masked language model");
     }

@@ -49,12 +49,12 @@ impl Masked {
         let (mut asks, mut words, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for blank in blanks {
             let key = (blank.before(), blank.word(), blank.after());
-            if !numbers.contains_key(&key) {
-                numbers.insert(key, asks.len());
+            let number = *numbers.entry(key).or_insert(asks.len());
+            if number == asks.len() {
                 asks.push(self.ask(blank)?);
                 words.push(blank.word());
             }
-            places.push(numbers[&key]);
+            places.push(number);
         }
         let found = reader.run(&asks, |i, logits| walk(logits, &self.texts, words[i], count, floor))?;
         Ok(places.into_iter().map(|i| found[i].clone()).collect())

@@ -177,8 +177,36 @@ pub fn log_sum(logits: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::device::{Cpu, DType};
-    use crate::model::fixture::transformer_config;
-    use crate::model::{ActFn, Model, Norm, TransformerConfig, random_transformer};
+    use crate::model::fixture::{shared, transformer_config};
+    use crate::model::{ActFn, Checkpoint, Model, Norm, TransformerConfig, random_transformer};
+
+    #[test]
+    fn rows_of_encoders_are_the_published_ones() {
+        let Some(shared) = shared() else { return };
+        for name in ["bert", "distilbert"] {
+            let folder = shared.join("fixtures/masked-lm").join(name);
+            let loaded = Model::load(folder.to_str().unwrap(), DType::F64).unwrap();
+            let (lm, device) = (loaded.model.lm().unwrap(), Device::Cpu(Cpu::new(2).unwrap()));
+            let goldens = Checkpoint::open(&folder.join("goldens.safetensors")).unwrap();
+            let ids = |name: &str| goldens.tensor_i64(name).unwrap().into_iter().map(|id| id as u32).collect::<Vec<_>>();
+            let (tokens, seen) = (ids("tokens"), ids("attention_mask"));
+            let want = goldens.tensor_f64("logits", &[3, 17, 91]).unwrap();
+            // What is hidden stands at the end, and is left out here.
+            let texts = tokens.chunks_exact(17).zip(seen.chunks_exact(17));
+            let texts: Vec<Vec<u32>> =
+                texts.map(|(ids, seen)| ids[..seen.iter().filter(|s| **s == 1).count()].to_vec()).collect();
+            assert_eq!(texts.iter().map(Vec::len).collect::<Vec<_>>(), [17, 12, 17]);
+            let rows: Vec<(usize, usize)> = (0..3).flat_map(|i| (0..texts[i].len()).map(move |row| (i, row))).collect();
+            let ask = |&(i, read): &(usize, usize)| Ask { base: texts[i].clone(), read, behind: vec![] };
+            let asks: Vec<Ask> = rows.iter().map(ask).collect();
+            let found = Reader::new(&device, &lm).run(&asks, |_, row| row.to_vec()).unwrap();
+            for ((i, row), found) in rows.iter().zip(found) {
+                let want = &want[(i * 17 + row) * 91..][..91];
+                let error = want.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(found.len() == 91 && error < 1e-9, "{name} {i}, row {row}: {error:e}");
+            }
+        }
+    }
 
     #[test]
     fn texts_that_share_a_start_are_what_they_are_alone() {
