@@ -81,10 +81,9 @@ impl Opened {
     /// Fails on tries that were built from another model or with another tokenizer than the run's.
     pub fn check_origin(&self, tries: &Tries, tokenizer: &Tokenizer) -> Result<()> {
         let (origin, model) = (&tries.origin, &self.manifest.fingerprint.model);
-        for (what, name, sha256) in [
-            ("model", &origin.model_sha256, model.sha256.as_str()),
-            ("tokenizer", &origin.tokenizer_sha256, tokenizer.sha256()),
-        ] {
+        for (what, name, sha256) in
+            [("model", &origin.model_sha256, model.sha256.as_str()), ("tokenizer", &origin.tokenizer_sha256, tokenizer.sha256())]
+        {
             if name != sha256 {
                 let short = |sha256: &str| sha256.chars().take(12).collect::<String>();
                 let found = format!("tries of another {what} (sha256 {})", short(name));

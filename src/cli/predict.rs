@@ -86,9 +86,9 @@ impl Source {
     /// Fails on a folder that is no finished n2g run, that lacks a part or has one of another run.
     fn new(path: &Path) -> Result<Self> {
         let run = Opened::new(path)?;
-        let tries = run.tries()?.ok_or_else(|| {
-            Error::file(&run.dir.file(FILE), "no such file", "the tries of a run that went as far as tries")
-        })?;
+        let tries = run
+            .tries()?
+            .ok_or_else(|| Error::file(&run.dir.file(FILE), "no such file", "the tries of a run that went as far as tries"))?;
         let tokenizer = run.tokenizer()?;
         run.check_origin(&tries, &tokenizer)?;
         Ok(Self { run, tries, tokenizer })

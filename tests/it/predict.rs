@@ -187,7 +187,10 @@ fn what_cannot_be_predicted_is_refused() {
     assert_eq!(new().fails(&["--text", " "]), "--text: found a text without tokens; expected one with a token at least");
     let one = "expected --data: a text given as such is one window";
     assert_eq!(new().fails(&["--text", "a", "--window", "3"]), format!("--window: found 3 beside --text; {one}"));
-    assert_eq!(new().fails(&["--text", "a", "--neuron", "0:3"]), "--neuron: found 0:3; expected one of the 2 that the run has, 0:2 to 1:0");
+    assert_eq!(
+        new().fails(&["--text", "a", "--neuron", "0:3"]),
+        "--neuron: found 0:3; expected one of the 2 that the run has, 0:2 to 1:0"
+    );
     let missing = new().fails(&["--data", "@t.safetensors"]);
     assert!(missing.starts_with("t.safetensors: no such file; expected "), "{missing}");
     assert_eq!(new().fails(&["--data", "@t.txt"]), "t.txt: no such file; expected a text file");
