@@ -4,6 +4,8 @@
 //! atomically; whoever owns the folder sees to it that only the same work finds it again.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,15 +48,24 @@ impl Writer {
             return Ok(());
         }
         let bytes = encode(tree, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "creating the folder", e))?;
-        }
-        let partial = self.path.with_extension("partial");
-        std::fs::write(&partial, bytes).map_err(|e| Error::io(&partial, "writing", e))?;
-        std::fs::rename(&partial, &self.path).map_err(|e| Error::io(&self.path, "renaming", e))?;
+        replace(&self.path, &bytes)?;
         self.last = Instant::now();
         Ok(())
     }
+}
+
+/// Writes a file, in the place of the one before: a reader finds that one, none, or the new one, but never a
+/// piece. Makes its folder.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "creating the folder", e))?;
+    }
+    let partial = path.with_extension("partial");
+    let written = File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&partial, path)).map_err(|e| Error::io(path, "writing", e))
 }
 
 fn encode(tree: &Tree<Vec<Sum>>, path: &Path) -> Result<Vec<u8>> {

@@ -18,6 +18,7 @@ use super::split::{duplicates, split};
 use super::text::{self, Scored, Text};
 use super::vocabulary::Vocabulary;
 use super::windows::{self, Activations, gather, wanted};
+use crate::data::checkpoint::replace;
 use crate::data::stream::Runner;
 use crate::data::{DataSet, Samples};
 use crate::error::{Error, Result};
@@ -196,12 +197,7 @@ impl Neurons<'_> {
 
 fn write(path: &Path, block: &Block) -> Result<()> {
     let json = serde_json::to_vec(block).map_err(|e| Error::file(path, e.to_string(), "numbers that JSON can hold"))?;
-    let partial = path.with_extension("partial");
-    let written = std::fs::File::create(&partial).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, &json)?;
-        file.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&partial, path)).map_err(|e| Error::io(path, "writing", e))
+    replace(path, &json)
 }
 
 fn read(path: &Path) -> Result<Block> {

@@ -1,6 +1,7 @@
 //! One binary for all integration tests, a module a promise.
 
 mod ablation;
+mod augment;
 mod backends;
 mod bad_configs;
 mod bad_input;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::{Neuron, Peak, Ranking, Request};
 use crate::data::DataSet;
-use crate::data::checkpoint::Checkpoints;
+use crate::data::checkpoint::{Checkpoints, replace};
 use crate::data::stream::Runner;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::peaks::BINS;
 
 /// Numbers of a peak on disk.
@@ -45,11 +45,8 @@ pub fn save(checkpoints: &Checkpoints, request: &Request, data: &DataSet, rankin
         }
         words.extend(&neuron.counts);
     }
-    let (path, folder) = (path(checkpoints), &checkpoints.folder);
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "creating the folder", e))?;
-    let partial = path.with_extension("partial");
     let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &path)).map_err(|e| Error::io(&path, "writing", e))
+    replace(&path(checkpoints), &bytes)
 }
 
 fn decode(bytes: &[u8], request: &Request, data: &DataSet, mut ranking: Ranking) -> Option<(Ranking, usize)> {
