@@ -40,7 +40,7 @@ fn main() {
     let tokens = data.samples.count() * data.samples.positions();
     println!("{} neurons, {tokens} tokens in windows of {}; {}", layers * neurons, data.samples.positions(), device.describe());
 
-    let probe = Probe::new(&device, &lm, Place { layer: layers - 1, site: SITE });
+    let probe = Probe::new(&device, &lm, Place { layer: layers - 1, site: SITE }, memory);
     let families = PROMPTS.map(|(length, count)| masked(&data, length, count, neurons));
     let rows = families.each_ref().map(|some| {
         let before = probe.tokens();
