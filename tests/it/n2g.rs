@@ -259,7 +259,7 @@ fn scores_can_be_measured_on_another_text() {
     assert_eq!(manifest(&out)["held_out"]["name"], "other.txt");
     let found = records(&out);
     let tokens: BTreeSet<u64> = found.values().map(|r| r["scores"]["text"]["trie"]["tokens"].as_u64().unwrap()).collect();
-    assert!(tokens.len() == 1 && tokens.first().unwrap() % 128 == 0, "{tokens:?}");
+    assert!(tokens.len() == 1 && tokens.first().unwrap().is_multiple_of(128), "{tokens:?}");
 }
 
 #[test]
