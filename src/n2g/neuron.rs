@@ -176,16 +176,21 @@ fn prompt(scene: &Scene, job: &Job, pruned: &Pruned, a_max: f64) -> Prompt {
 }
 
 /// For each prompt whether its pattern holds only at the start of a text, and the activation behind a pad
-/// token by which this is told.
+/// token by which this is told. A prompt as long as the context leaves no room for that token: it is `None`.
 fn anchors(probe: &Probe, prompts: &[Prompt], jobs: &[Job], settings: &Settings) -> Result<Vec<Option<(bool, f64)>>> {
-    let family = |p: &Prompt| {
-        let first = usize::from(settings.bos.is_some());
+    let first = usize::from(settings.bos.is_some());
+    let told: Vec<usize> = (0..prompts.len()).filter(|&i| prompts[i].pivot + 2 <= probe.longest()).collect();
+    let family = |&i: &usize| {
+        let p = &prompts[i];
         let base: Vec<u32> = [&p.tokens[..first], &[settings.mask_token], &p.tokens[first..=p.pivot]].concat();
         Family { neuron: p.neuron, reads: vec![base.len() - 1], base, variants: Vec::new() }
     };
-    let answers = probe.run(&prompts.iter().map(family).collect::<Vec<_>>())?;
-    let one = |(a, job): (super::probe::Answer, &Job)| Some((a.base[0] / job.act < settings.prune_ratio, a.base[0]));
-    Ok(answers.into_iter().zip(jobs).map(one).collect())
+    let answers = probe.run(&told.iter().map(family).collect::<Vec<_>>())?;
+    let mut anchors = vec![None; prompts.len()];
+    for (i, answer) in told.into_iter().zip(answers) {
+        anchors[i] = Some((answer.base[0] / jobs[i].act < settings.prune_ratio, answer.base[0]));
+    }
+    Ok(anchors)
 }
 
 /// A prompt on its way.

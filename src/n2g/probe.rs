@@ -121,6 +121,10 @@ impl<'a> Probe<'a> {
         let memory = memory / lanes.len().max(1) as u64;
         Self { device, lm, place, lanes, memory, tokens: AtomicU64::new(0) }
     }
+    /// Tokens of the longest sequence that the model reads.
+    pub fn longest(&self) -> usize {
+        self.lm.n_ctx
+    }
     /// Rows of sequences computed so far, without those that fill batches up.
     pub fn tokens(&self) -> u64 {
         self.tokens.load(Ordering::Relaxed)

@@ -249,6 +249,19 @@ fn every_mode_runs_on_the_demo_and_is_written_whole() {
 }
 
 #[test]
+fn prompts_as_long_as_the_context_are_run_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    // No suffix passes but the whole window, and there is no room for a token in front of that.
+    let flags = "--mode openai --layers 5 --neurons 0..3 --samples 40 --until tries --prune-ratio 1 --prune-step 128";
+    assert_eq!(run(&demo(&out, flags)).status, Some(0));
+    let found = records(&out);
+    assert!(found.values().all(|r| r["status"] == "done"), "{found:?}");
+    let lengths = |r: &Value| r["prompts"].as_array().unwrap().iter().map(|p| p["tokens"].as_array().unwrap().len()).max();
+    assert!(found.values().filter_map(lengths).max().unwrap() > 100);
+}
+
+#[test]
 fn scores_can_be_measured_on_another_text() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("other.txt");

@@ -37,7 +37,8 @@ pub fn augmented(
     // Number of the prompt beside each.
     let mut tried: Vec<(usize, Substitute)> = Vec::new();
     for (substitutes, (i, _)) in augmenter.substitutes(&originals)?.into_iter().zip(&traced) {
-        tried.extend(substitutes.into_iter().map(|s| (*i, s)));
+        let fitting = substitutes.into_iter().filter(|s| s.tokens.len() <= probe.longest());
+        tried.extend(fitting.map(|s| (*i, s)));
     }
     if !is_reference {
         let family = |(i, s): &(usize, Substitute)| Family {
