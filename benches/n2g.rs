@@ -2,7 +2,7 @@
 //! forward pass of the same windows up to the same sites, and tokens a second of packed prompts against its.
 //!
 //! `cargo bench --bench n2g -- [TURNS [THREADS]]`, 7 and the number of cores where nothing is said. All that is
-//! compared runs in turns, so that what else the machine does falls on all alike; CPU time, which it changes less,
+//! compared runs in turns, so that what else the machine does falls on all alike; CPU time
 //! stands beside on Linux.
 
 use std::time::Instant;
