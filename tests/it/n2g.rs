@@ -183,7 +183,15 @@ fn exemplars_are_the_strongest_windows_of_every_neuron() {
 
 /// The files of a run but its manifest and page, which tell times.
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let names = ["exemplars.safetensors", "tries.safetensors", "scores.csv", "neurons.jsonl", "summary.json", "tokenizer.json"];
+    let names = [
+        "exemplars.safetensors",
+        "tries.safetensors",
+        "scores.csv",
+        "neurons.jsonl",
+        "summary.json",
+        "tokenizer.json",
+        "config.json",
+    ];
     names.map(|name| (name.to_string(), std::fs::read(run.join(name)).unwrap())).into()
 }
 

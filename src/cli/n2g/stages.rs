@@ -51,6 +51,8 @@ impl Run<'_> {
         for (name, bytes) in self.loaded.tokenizer_files()? {
             dir.write(name, &bytes)?;
         }
+        // Readers of the run find there which ids are special.
+        dir.write("config.json", format!("{:#}\n", self.loaded.config_json).as_bytes())?;
         let texts = self.tokenizer.token_texts()?;
         let exact = Vocabulary::new(texts.clone(), Fold::Exact);
         let vocabulary = Arc::new(Vocabulary::new(texts, self.settings.fold));
