@@ -6,6 +6,8 @@ mod state;
 
 pub use file::{FILE, Roles, write};
 
+use rayon::prelude::*;
+
 use crate::data::stream::{Input, Pass, Runner};
 use crate::data::visit::{Block, visit};
 use crate::data::{DataSet, Samples};
@@ -145,7 +147,7 @@ pub fn find(runner: &Runner, lm: &Lm, data: &DataSet, request: &Request) -> Resu
         |batch| plan(lm, data, request, batch),
         look,
         |found| {
-            merge(&mut ranking, request, &found, per_window);
+            runner.device.host().install(|| merge(&mut ranking, request, &found, per_window));
             blocks += 1;
             match &runner.checkpoints {
                 Some(c) if saved.elapsed() >= c.every => {
@@ -190,30 +192,38 @@ fn plan(lm: &Lm, data: &DataSet, request: &Request, batch: Batch) -> Result<Plan
     Ok(Plan { pass, layers })
 }
 
-/// Adds a block, the one behind those that are in.
+/// Adds a block, the one behind those that are in. Layers are done side by side.
 fn merge(ranking: &mut Ranking, request: &Request, found: &Found, per_window: usize) {
-    let samples = found.samples.len().max(1);
-    for (i, selection) in request.selection.iter().enumerate() {
-        let [max, at, picked] = &found.layers[i];
-        let width = max.len() / samples;
+    let layers = ranking.par_iter_mut().zip(&request.selection).zip(found.layers.par_iter().zip(&found.counts));
+    layers.for_each(|((neurons, selection), (peaks, counts))| {
         let seed = request.seed_of(selection.layer);
-        for (&j, neuron) in selection.neurons.iter().zip(&mut ranking[i]) {
-            let picked_of = |window| pick(seed, j as u32, window, per_window);
-            let mut random = Choosing::new(&mut neuron.random, |window| picked_of(window).1);
-            let mut windows = Choosing::new(&mut neuron.windows, |window| pick(!seed, j as u32, window, per_window).1);
-            for (s, window) in found.samples.clone().enumerate() {
-                let (cell, window) = (s * width + j, window as u32);
-                let peak = Peak { value: max[cell], window, position: at[cell] as u32 };
-                keep_strongest(&mut neuron.top, peak, request.top);
-                if picked[cell] > 0.0 {
-                    let position = |window| (request.skip + picked_of(window).0) as u32;
-                    random.offer(window, || Peak { value: picked[cell], window, position: position(window) });
-                }
-                windows.offer(window, || peak);
+        merge_layer(neurons, selection, (peaks, counts), (seed, request, found.samples.clone(), per_window));
+    });
+}
+
+fn merge_layer(
+    neurons: &mut [Neuron],
+    selection: &Selection,
+    ([max, at, picked], counts): (&[Vec<f64>; 3], &[u32]),
+    (seed, request, samples, per_window): (u32, &Request, std::ops::Range<usize>, usize),
+) {
+    let width = max.len() / samples.len().max(1);
+    for (&j, neuron) in selection.neurons.iter().zip(neurons) {
+        let picked_of = |window| pick(seed, j as u32, window, per_window);
+        let mut random = Choosing::new(&mut neuron.random, |window| picked_of(window).1);
+        let mut windows = Choosing::new(&mut neuron.windows, |window| pick(!seed, j as u32, window, per_window).1);
+        for (s, window) in samples.clone().enumerate() {
+            let (cell, window) = (s * width + j, window as u32);
+            let peak = Peak { value: max[cell], window, position: at[cell] as u32 };
+            keep_strongest(&mut neuron.top, peak, request.top);
+            if picked[cell] > 0.0 {
+                let position = |window| (request.skip + picked_of(window).0) as u32;
+                random.offer(window, || Peak { value: picked[cell], window, position: position(window) });
             }
-            let counts = &found.counts[i][j * BINS..(j + 1) * BINS];
-            neuron.counts.iter_mut().zip(counts).for_each(|(sum, n)| *sum += u64::from(*n));
+            windows.offer(window, || peak);
         }
+        let counts = &counts[j * BINS..(j + 1) * BINS];
+        neuron.counts.iter_mut().zip(counts).for_each(|(sum, n)| *sum += u64::from(*n));
     }
 }
 

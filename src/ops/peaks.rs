@@ -1,7 +1,11 @@
 //! What is kept of the neurons of a site while text streams by: of every sample and neuron the largest
 //! activation and one picked at random, and of every neuron a histogram.
 
-use super::{check, outputs::Outputs};
+use std::ops::Range;
+
+use faer::traits::pulp::NullaryFnOnce;
+
+use super::{check, outputs::Outputs, rows};
 use crate::device::{Arena, IntBuffer, Real, View};
 use crate::error::{Error, Result};
 
@@ -71,6 +75,7 @@ fn mix(mut x: u32) -> u32 {
 }
 
 /// The bin of an activation.
+#[inline(always)]
 pub fn bin(x: f32) -> usize {
     // Exponent and the first two bits behind the leading one. Without branches: signs cannot be foretold.
     let quarter = (x.to_bits() as i32 >> 21) - (4 * 127 - LOWEST);
@@ -95,19 +100,17 @@ pub fn edge(bin: usize) -> f64 {
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.max, &a.at, &a.picked]);
     let first = m.int(a.first)[0];
+    let mut counts = vec![0u32; a.counts.len];
     for s in 0..a.max.rows {
         let rows = |t: usize| m.row(&a.x, s * a.positions + t);
-        let (mut max, mut at) = (vec![T::of(f64::NEG_INFINITY); a.x.cols], vec![T::ZERO; a.x.cols]);
-        for t in a.skip..a.positions {
-            let position = T::of(t as f64);
-            for ((max, at), &x) in max.iter_mut().zip(&mut at).zip(rows(t)) {
-                let is_larger = x > *max;
-                *max = if is_larger { x } else { *max };
-                *at = if is_larger { position } else { *at };
-            }
+        for (i, counts) in counts.chunks_mut(TILE * BINS).enumerate() {
+            let columns = i * TILE..i * TILE + counts.len() / BINS;
+            let (mut max, mut at) = ([T::of(f64::NEG_INFINITY); TILE], [T::ZERO; TILE]);
+            let tile = |t: usize| &rows(t)[columns.clone()];
+            rows::wide(Tile { tile, positions: a.skip..a.positions, max: &mut max, at: &mut at, counts });
+            out.row(&a.max, s)[columns.clone()].copy_from_slice(&max[..columns.len()]);
+            out.row(&a.at, s)[columns.clone()].copy_from_slice(&at[..columns.len()]);
         }
-        out.row(&a.max, s).copy_from_slice(&max);
-        out.row(&a.at, s).copy_from_slice(&at);
         let picked = out.row(&a.picked, s);
         for (j, picked) in picked.iter_mut().enumerate() {
             let (position, _) = pick(a.seed, j as u32, first.wrapping_add(s as u32), a.positions - a.skip);
@@ -115,16 +118,43 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
         }
     }
     out.put(m);
-    let (mut counts, mut bins) = ([[0u32; BINS]; TILE], [0u8; TILE]);
-    for from in (0..a.x.cols).step_by(TILE) {
-        let width = TILE.min(a.x.cols - from);
-        counts.iter_mut().for_each(|of| of.fill(0));
-        for i in (0..a.x.rows).filter(|i| i % a.positions >= a.skip) {
-            let x = &m.row(&a.x, i)[from..from + width];
-            bins.iter_mut().zip(x).for_each(|(b, x)| *b = bin(x.to_f64() as f32) as u8);
-            counts.iter_mut().zip(&bins[..width]).for_each(|(of, b)| of[usize::from(*b) % BINS] += 1);
+    m.int_mut(a.counts).copy_from_slice(&counts);
+}
+
+/// Some columns of a sample.
+struct Tile<'a, T, F> {
+    /// The columns at a position, at most [`TILE`] of them.
+    tile: F,
+    positions: Range<usize>,
+    max: &'a mut [T; TILE],
+    at: &'a mut [T; TILE],
+    /// `[columns * BINS]`: what is there is added to.
+    counts: &'a mut [u32],
+}
+
+impl<'m, T: Real, F: Fn(usize) -> &'m [T]> NullaryFnOnce for Tile<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn call(self) {
+        // Of a fixed length, so that the loops are unrolled.
+        let (mut x, mut bins) = ([T::ZERO; TILE], [0u8; TILE]);
+        for t in self.positions {
+            let row = (self.tile)(t);
+            match <&[T; TILE]>::try_from(row) {
+                Ok(whole) => x = *whole,
+                Err(_) => x[..row.len()].copy_from_slice(row),
+            }
+            let position = T::of(t as f64);
+            for j in 0..TILE {
+                let is_larger = x[j] > self.max[j];
+                self.max[j] = if is_larger { x[j] } else { self.max[j] };
+                self.at[j] = if is_larger { position } else { self.at[j] };
+                bins[j] = bin(x[j].to_f64() as f32) as u8;
+            }
+            for (of, b) in self.counts.chunks_exact_mut(BINS).zip(bins) {
+                of[usize::from(b) % BINS] += 1;
+            }
         }
-        m.int_mut(a.counts)[from * BINS..(from + width) * BINS].copy_from_slice(counts[..width].as_flattened());
     }
 }
 
