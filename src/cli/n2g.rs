@@ -63,7 +63,7 @@ pub struct Args {
     /// default, reference, paper or openai
     #[arg(long, value_name = "MODE", default_value = "default", hide_possible_values = true)]
     pub mode: ModeName,
-    /// none, mlm:DIR or embedding:DIR: what words are replaced by
+    /// none, mlm:DIR or embedding:DIR
     #[arg(long, value_name = "KIND", default_value = "none")]
     pub augment: Augment,
     /// Substitutes of a word
