@@ -1,6 +1,6 @@
 //! Data sets: token sequences or input vectors, with their labels.
 
-mod arena;
+pub(crate) mod arena;
 pub mod blocks;
 pub mod buckets;
 pub mod checkpoint;

@@ -2,12 +2,15 @@
 //! Nothing here touches a device.
 
 pub mod budget;
+pub mod count;
+pub mod element;
 pub mod gram;
 pub mod linear;
 pub mod params;
 pub mod probe;
 pub mod ptx;
 pub mod registry;
+mod sources;
 pub mod template;
 pub mod tuning;
 pub mod wgsl;

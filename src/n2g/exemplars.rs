@@ -142,10 +142,13 @@ pub fn find(runner: &Runner, lm: &Lm, data: &DataSet, request: &Request) -> Resu
     let mut saved = std::time::Instant::now();
     let mut blocks = done;
     let per_window = data.samples.positions().saturating_sub(request.skip);
-    let look = |plan: &Plan, block: Block| {
-        let read = |o: &Outputs| [&o.max, &o.at, &o.picked].map(|v| block.read(v));
-        let counts = plan.layers.iter().map(|o| block.ints(o.counts).to_vec()).collect();
-        Ok(Found { layers: plan.layers.iter().map(read).collect(), counts, samples: block.samples.clone() })
+    let look = |plan: &Plan, mut block: Block| {
+        let (mut layers, mut counts) = (Vec::new(), Vec::new());
+        for o in &plan.layers {
+            layers.push([block.read(&o.max)?, block.read(&o.at)?, block.read(&o.picked)?]);
+            counts.push(block.ints(o.counts)?.to_vec());
+        }
+        Ok(Found { layers, counts, samples: block.samples.clone() })
     };
     visit(
         runner,

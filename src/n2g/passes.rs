@@ -101,7 +101,7 @@ impl<'a> Passes<'a> {
     }
     /// Runs a batch and hands `look` the session, the value at the place, and the row of it for each row that
     /// is read.
-    pub fn run<R>(&self, mut batch: Batch, look: impl FnOnce(&Session, &View, &[usize]) -> Result<R>) -> Result<R> {
+    pub fn run<R>(&self, mut batch: Batch, look: impl FnOnce(&mut Session, &View, &[usize]) -> Result<R>) -> Result<R> {
         self.tokens.fetch_add(batch.packed.rows() as u64, Ordering::Relaxed);
         let shape = self.shape(&batch);
         let rows: Vec<usize> = match shape.reads {
@@ -117,7 +117,7 @@ impl<'a> Passes<'a> {
         let mut lane = self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
         let ready = self.ready(&mut lane, shape)?;
         ready.session.run(&batch.packed)?;
-        look(&ready.session, &ready.view, &rows)
+        look(&mut ready.session, &ready.view, &rows)
     }
     /// The shape of a batch: few serve all.
     fn shape(&self, Batch { packed, reads, longest }: &Batch) -> Shape {

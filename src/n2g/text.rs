@@ -80,8 +80,8 @@ pub fn score(runner: &Runner, text: &Text, data: &DataSet, windows: &[usize]) ->
         let texts: Vec<&[u32]> = group.iter().map(|w| &window(w)[first..]).collect();
         let hits = text.predictor.hits(&texts)?;
         let subset = data.sequences(group)?;
-        let look = |plan: &Plan, block: Block| {
-            let acts: Vec<Vec<f64>> = plan.layers.iter().map(|v| block.read(v)).collect();
+        let look = |plan: &Plan, mut block: Block| {
+            let acts = plan.layers.iter().map(|v| block.read(v)).collect::<Result<Vec<Vec<f64>>>>()?;
             let one = |(i, w): (usize, usize)| {
                 let start = hits.partition_point(|h| h.sequence < w);
                 let end = hits.partition_point(|h| h.sequence <= w);

@@ -81,10 +81,10 @@ pub fn gather(runner: &Runner, lm: &Lm, data: &DataSet, request: &Request, wante
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "creating the folder", e))?;
         }
         let file = TensorFile::create(path, lm.dtype, &BTreeMap::new(), &entries)?;
-        let look = |plan: &Plan, block: Block| {
+        let look = |plan: &Plan, mut block: Block| {
             for (s, window) in block.samples.clone().enumerate() {
                 for &(layer, column, row) in &readers[window] {
-                    let values = block.column(&plan.layers[layer], s * positions..(s + 1) * positions, column);
+                    let values = block.column(&plan.layers[layer], s * positions..(s + 1) * positions, column)?;
                     file.write_real(layer, row, &values)?;
                 }
             }

@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
                 batch.read(row..row + tokens.len());
             }
         }
-        let (values, width) = self.0.run(batch, |session, logits, _| Ok((session.read(logits), logits.cols)))?;
+        let (values, width) = self.0.run(batch, |session, logits, _| Ok((session.read(logits)?, logits.cols)))?;
         let mut rest = values.as_slice();
         let answer = |&i: &usize| {
             let (own, later) = rest.split_at(asks[i].reads() * width);
