@@ -6,12 +6,16 @@ pub mod count;
 pub mod element;
 pub mod gram;
 pub mod linear;
+pub mod loss;
+pub mod norm;
 pub mod params;
+pub mod peaks;
 pub mod probe;
 pub mod ptx;
 pub mod registry;
 mod sources;
 pub mod template;
+pub mod trie_match;
 pub mod tuning;
 pub mod wgsl;
 

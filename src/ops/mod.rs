@@ -29,15 +29,18 @@ mod linear_cuda;
 mod linear_panels;
 pub mod linear_wgpu;
 pub mod loss;
+mod loss_cuda;
 pub mod mask;
 pub mod moments;
 pub mod norm;
+mod norm_cuda;
 pub mod norm_moments;
 pub mod offload;
 pub mod operands;
 mod outputs;
 pub mod packing;
 pub mod peaks;
+mod peaks_cuda;
 pub mod probes;
 pub mod rope;
 mod rows;
@@ -46,6 +49,7 @@ pub mod sdpa;
 pub mod softcap;
 pub mod token_embed;
 pub mod trie_match;
+mod trie_match_cuda;
 
 pub use attention_math::Attention;
 
