@@ -1,13 +1,16 @@
 //! Kernel texts: their registry, the expander, parameter blocks, and the choice of configurations.
 //! Nothing here touches a device.
 
+pub mod activation;
 pub mod budget;
+pub mod element;
 pub mod gram;
 pub mod linear;
 pub mod params;
 pub mod probe;
 pub mod ptx;
 pub mod registry;
+pub mod sheet;
 pub mod template;
 pub mod tuning;
 pub mod wgsl;
