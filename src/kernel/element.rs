@@ -1,22 +1,20 @@
-//! The constants of kernel texts that follow from the type of the elements.
+//! The words of a kernel's text that depend on the type of its numbers.
 
 use super::template::Constants;
 use crate::device::DType;
 
-/// The words and integers that a text needs to be written once for both types.
+/// The constants of a text over numbers of `dtype`:
 ///
-/// | name | f32 | f64 |
-/// |---|---|---|
-/// | `TYPE`, `BITS` | `f32`, `b32` | `f64`, `b64` |
-/// | `ZERO`, `ONE`, `HALF`, `MINUS_ONE`, `MINUS_INFINITY` | `0f..` | `0d..` |
-/// | `WIDEN` moves an element to an f64 | `cvt.f64.f32` | `mov.f64` |
-/// | `NARROW` rounds an f64 to an element | `cvt.rn.f32.f64` | `mov.f64` |
-/// | `SUFFIX` of the fragments of mathematics | nothing | `_f64` |
-/// | `ELEMENT`, `LOG_ELEMENT` | 4, 2 | 8, 3 |
+/// | | |
+/// |---|---|
+/// | `TYPE`, `BITS` | `f32` and `b32`, or `f64` and `b64` |
+/// | `ELEMENT`, `LOG_ELEMENT` | bytes of a number, and their binary logarithm |
+/// | `ZERO`, `ONE`, `HALF`, `MINUS_ONE`, `MINUS_INFINITY` | literals |
+/// | `WIDEN`, `NARROW` | the instructions from a number to an f64 and back |
+/// | `SUFFIX` | what the names of fragments end with: nothing, or `_f64` |
 pub fn element(dtype: DType) -> Constants {
-    let words = match dtype {
-        DType::F32 => [
-            ("TYPE", "f32"),
+    let words: &[(&str, &str)] = match dtype {
+        DType::F32 => &[
             ("BITS", "b32"),
             ("ZERO", "0f00000000"),
             ("ONE", "0f3F800000"),
@@ -27,8 +25,7 @@ pub fn element(dtype: DType) -> Constants {
             ("NARROW", "cvt.rn.f32.f64"),
             ("SUFFIX", ""),
         ],
-        DType::F64 => [
-            ("TYPE", "f64"),
+        DType::F64 => &[
             ("BITS", "b64"),
             ("ZERO", "0d0000000000000000"),
             ("ONE", "0d3FF0000000000000"),
@@ -40,6 +37,6 @@ pub fn element(dtype: DType) -> Constants {
             ("SUFFIX", "_f64"),
         ],
     };
-    let constants = words.into_iter().fold(Constants::default(), |all, (name, word)| all.word(name, word));
-    constants.int("ELEMENT", dtype.bytes()).int("LOG_ELEMENT", dtype.bytes().ilog2() as usize)
+    let sizes = Constants::default().int("ELEMENT", dtype.bytes()).int("LOG_ELEMENT", dtype.bytes().ilog2() as usize);
+    words.iter().fold(sizes.word("TYPE", dtype.name()), |all, (name, word)| all.word(*name, *word))
 }

@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod budget;
+pub mod count;
 pub mod element;
 pub mod gram;
 pub mod linear;
@@ -11,6 +12,7 @@ pub mod probe;
 pub mod ptx;
 pub mod registry;
 pub mod sheet;
+mod sources;
 pub mod template;
 pub mod tuning;
 pub mod wgsl;

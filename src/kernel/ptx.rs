@@ -1,7 +1,8 @@
 //! The PTX kernels and their fragments: the files of `kernels/`.
 
 use super::registry::Kernel;
-use super::{activation, gram, linear, probe};
+use super::sources;
+use super::{activation, count, gram, linear, probe};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -13,6 +14,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::GRAM_F32,
     &gram::FOLD,
     &linear::LINEAR,
+    &count::COUNT,
     &probe::PEAK_F64,
     &probe::PEAK_F32,
     &probe::ROUNDING,
@@ -74,7 +76,7 @@ fragments! {
 
 /// The text of an included fragment.
 pub fn fragment(file: &str) -> Option<&'static str> {
-    FRAGMENTS.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
+    FRAGMENTS.iter().find(|(name, _)| *name == file).map(|(_, text)| sources::text(file, text))
 }
 
 #[cfg(test)]

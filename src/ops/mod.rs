@@ -34,6 +34,7 @@ pub mod moments;
 pub mod norm;
 pub mod norm_moments;
 pub mod offload;
+pub mod operands;
 mod outputs;
 pub mod packing;
 pub mod peaks;
