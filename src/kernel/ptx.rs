@@ -2,7 +2,7 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{count, gram, linear, loss, norm, peaks, probe, trie_match};
+use super::{activation, count, gram, linear, loss, norm, peaks, probe, trie_match};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -23,6 +23,8 @@ pub static KERNELS: &[&Kernel] = &[
     &probe::PEAK_F64,
     &probe::PEAK_F32,
     &probe::ROUNDING,
+    &activation::ACTIVATION,
+    &activation::TANGENT,
 ];
 
 macro_rules! fragments {
@@ -36,12 +38,19 @@ fragments! {
     "across_begin",
     "across_copy",
     "act_gelu",
+    "act_gelu_f64",
     "act_gelu_new",
+    "act_gelu_new_f64",
     "act_identity",
+    "act_identity_f64",
     "act_relu",
+    "act_relu_f64",
     "act_sigmoid",
+    "act_sigmoid_f64",
     "act_silu",
+    "act_silu_f64",
     "act_tanh",
+    "act_tanh_f64",
     "along_begin",
     "along_copy",
     "centre",
@@ -66,6 +75,7 @@ fragments! {
     "linear_write_singles",
     "log_f64",
     "logistic",
+    "logistic_f64",
     "loss_floor",
     "loss_floor_f64",
     "mix",
@@ -94,10 +104,13 @@ fragments! {
     "norm_slope_g",
     "norm_slope_tangent",
     "reciprocal",
+    "reciprocal_f64",
     "row_again",
     "row_columns",
     "row_load",
     "row_store",
+    "sheet",
+    "sheet_at",
     "triangle",
     "trie_child",
     "trie_value",
