@@ -2,10 +2,12 @@
 //! Nothing here touches a device.
 
 pub mod budget;
+pub mod element;
 pub mod gram;
 pub mod linear;
 pub mod params;
 pub mod probe;
+pub mod product;
 pub mod ptx;
 pub mod registry;
 pub mod template;

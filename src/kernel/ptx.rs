@@ -1,7 +1,7 @@
 //! The PTX kernels and their fragments: the files of `kernels/`.
 
 use super::registry::Kernel;
-use super::{gram, linear, probe};
+use super::{gram, linear, probe, product};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -11,6 +11,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::GRAM_F32,
     &gram::FOLD,
     &linear::LINEAR,
+    &product::PRODUCT,
     &probe::PEAK_F64,
     &probe::PEAK_F32,
     &probe::ROUNDING,
@@ -54,6 +55,11 @@ fragments! {
     "linear_write_quads",
     "linear_write_singles",
     "logistic",
+    "product_batch",
+    "product_begin",
+    "product_copy",
+    "product_copy_one",
+    "product_write",
     "reciprocal",
     "triangle",
 }

@@ -8,6 +8,7 @@ mod activations;
 mod gram;
 mod linear;
 mod planted;
+mod product;
 
 use bytemuck::Pod;
 use mechgraph::kernel::{Configuration, Kernel, registry};
