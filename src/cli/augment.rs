@@ -45,7 +45,7 @@ impl Augment {
             Augment::Embedding(_) => Proposer::embedding(path, &loaded)?,
             Augment::None | Augment::Masked(_) => Proposer::masked(path, &loaded)?,
         };
-        let tokenizer_sha256 = loaded.tokenizer()?.sha256().into();
+        let tokenizer_sha256 = proposer.tokenizer().sha256().into();
         let model = Source::new(loaded.name, folder, loaded.sha256);
         Ok(Some((proposer, Proposals { kind: kind.into(), model, tokenizer_sha256 })))
     }

@@ -1,6 +1,6 @@
 //! Data sets: token sequences or input vectors, with their labels.
 
-mod arena;
+pub(crate) mod arena;
 pub mod blocks;
 pub mod buckets;
 pub mod checkpoint;
@@ -20,6 +20,8 @@ pub use load::{load, load_or_cut, load_tokens};
 pub use targets::targets;
 pub use text::{Documents, TextKind, text_of};
 pub use windows::{Cut, TextInfo, joined_tokens};
+
+use crate::error::{Error, Result};
 
 /// Samples checked against the model they are for.
 #[derive(Clone, Debug)]
@@ -57,6 +59,16 @@ pub struct Labels {
 }
 
 impl DataSet {
+    /// The sequences of these numbers alone, as a data set of their own: without labels, mask or history.
+    /// Fails on input vectors.
+    pub fn sequences(&self, numbers: &[usize]) -> Result<Self> {
+        let Samples::Tokens { ids, t, .. } = &self.samples else {
+            return Err(Error::shape("sequences", "input vectors", "token sequences"));
+        };
+        let ids = numbers.iter().flat_map(|i| &ids[i * t..(i + 1) * t]).copied().collect();
+        let samples = Samples::Tokens { ids, n: numbers.len(), t: *t };
+        Ok(Self { samples, labels: None, mask: None, text: None, name: self.name.clone(), sha256: String::new() })
+    }
     /// The first `n` samples, of as many at least, with their labels.
     pub fn first(mut self, n: usize) -> Self {
         let count = self.samples.count();
@@ -107,10 +119,14 @@ mod tests {
         let mask = Some(vec![1, 1, 1, 0, 1, 0]);
         let set = DataSet { samples, labels, mask, text: None, name: "d".into(), sha256: String::new() }.first(2);
         assert_eq!(set.samples, Samples::Tokens { ids: vec![7, 8, 9, 10], n: 2, t: 2 });
-        assert_eq!(set.labels.map(|l| l.values), Some(vec![1, 2, 3, 4]));
+        assert_eq!(set.labels.as_ref().map(|l| &l.values), Some(&vec![1, 2, 3, 4]));
         assert_eq!(set.mask, Some(vec![1, 1, 1, 0]));
+        let some = set.sequences(&[1, 0, 1]).unwrap();
+        assert_eq!(some.samples, Samples::Tokens { ids: vec![9, 10, 7, 8, 9, 10], n: 3, t: 2 });
+        assert_eq!((some.labels, some.mask), (None, None));
         let samples = Samples::Inputs { x: vec![1.0, 2.0, 3.0], n: 3, width: 1 };
         let set = DataSet { samples, labels: None, mask: None, text: None, name: "d".into(), sha256: String::new() }.first(1);
         assert_eq!(set.samples, Samples::Inputs { x: vec![1.0], n: 1, width: 1 });
+        assert!(set.sequences(&[0]).is_err());
     }
 }

@@ -59,8 +59,8 @@ pub fn scan(
         arena.run(&scan.pass.program)?;
         let mut outs = scan.outs.iter().enumerate();
         outs.try_for_each(|(i, out)| match &out.rows {
-            None => file.write(i, samples.start, &arena.bytes(&out.view)),
-            Some(rows) => file.write(i, samples.start, &arena.rows(&out.view, samples.len(), rows)),
+            None => file.write(i, samples.start, &arena.bytes(&out.view)?),
+            Some(rows) => file.write(i, samples.start, &arena.rows(&out.view, samples.len(), rows)?),
         })
     };
     each_block(runner, name, data, 0, build, work, Ok)

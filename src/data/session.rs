@@ -8,7 +8,7 @@ use super::packed::Packed;
 use crate::device::{Device, Program, View};
 use crate::error::{Error, Result};
 use crate::model::lm::forward::Inputs;
-use crate::ops::{Launch, offload};
+use crate::ops::Launch;
 
 /// A program in its arena. It runs on the thread that calls it; of several, each has its own.
 #[derive(Debug)]
@@ -31,8 +31,7 @@ impl Session {
             let found = format!("sequences of up to {} tokens", inputs.longest);
             return Err(Error::shape("packing", found, format!("at most {positions}, as many as there are positions")));
         }
-        offload::note(device, &program);
-        let arena = AnyArena::new(device, &program)?;
+        let arena = AnyArena::noted(device, &program)?;
         Ok(Self { program, inputs, d_vocab, arena })
     }
     /// Runs the program on one batch. Fails if it does not fit the inputs, or has a token id that the model
@@ -45,25 +44,26 @@ impl Session {
         self.arena.run(&self.program)
     }
     /// The rows of a value of the last run, back to back.
-    pub fn read(&self, v: &View) -> Vec<f64> {
+    pub fn read(&mut self, v: &View) -> Result<Vec<f64>> {
         self.arena.read_rows(v)
     }
     /// Of a value of the last run single elements, by row and column. Fails on one that it does not have.
-    pub fn read_elements(&self, v: &View, at: &[(usize, usize)]) -> Result<Vec<f64>> {
-        match at.iter().find(|(row, column)| *row >= v.rows || *column >= v.cols) {
-            Some(beyond) => Err(Error::shape("packing", format!("element {beyond:?}"), format!("[{}, {}]", v.rows, v.cols))),
-            None => Ok(at.iter().flat_map(|&(row, column)| self.arena.read_part(v, row..row + 1, &[column])).collect()),
+    pub fn read_elements(&mut self, v: &View, at: &[(usize, usize)]) -> Result<Vec<f64>> {
+        if let Some(beyond) = at.iter().find(|(row, column)| *row >= v.rows || *column >= v.cols) {
+            return Err(Error::shape("packing", format!("element {beyond:?}"), format!("[{}, {}]", v.rows, v.cols)));
         }
+        let elements = at.iter().map(|&(row, column)| self.arena.read_part(v, row..row + 1, &[column]));
+        Ok(elements.collect::<Result<Vec<_>>>()?.concat())
     }
     /// Of a value of the last run these columns of `rows`, row by row: neurons that are read, say. Fails on
     /// rows and columns that it does not have.
-    pub fn read_part(&self, v: &View, rows: Range<usize>, columns: &[usize]) -> Result<Vec<f64>> {
+    pub fn read_part(&mut self, v: &View, rows: Range<usize>, columns: &[usize]) -> Result<Vec<f64>> {
         if rows.end > v.rows {
             return Err(Error::shape("packing", format!("row {}", rows.end - 1), format!("rows below {}", v.rows)));
         }
         match columns.iter().find(|column| **column >= v.cols) {
             Some(column) => Err(Error::shape("packing", format!("column {column}"), format!("columns below {}", v.cols))),
-            None => Ok(self.arena.read_part(v, rows, columns)),
+            None => self.arena.read_part(v, rows, columns),
         }
     }
 }

@@ -107,11 +107,15 @@ pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) ->
     };
     let sums = |pass: &Pass, arena: &mut AnyArena, _: Range<usize>| {
         arena.run(&pass.program)?;
-        let sum = |r: &Read| match r {
-            Read::Add(v) => Sum::Add(arena.read(v)),
-            Read::Centred { rows, mean, m2 } => Sum::Centred { n: *rows as f64, mean: arena.read(mean), m2: arena.read(m2) },
+        let sum = |r: &Read| {
+            Ok(match r {
+                Read::Add(v) => Sum::Add(arena.read(v)?),
+                Read::Centred { rows, mean, m2 } => {
+                    Sum::Centred { n: *rows as f64, mean: arena.read(mean)?, m2: arena.read(m2)? }
+                }
+            })
         };
-        Ok(pass.reads.iter().map(sum).collect::<Vec<_>>())
+        pass.reads.iter().map(sum).collect::<Result<Vec<_>>>()
     };
     each_block(runner, name, data, tree.done(), build, sums, |sums| {
         tree.push(sums);

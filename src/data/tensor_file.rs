@@ -19,6 +19,8 @@ pub struct TensorFile {
     path: PathBuf,
     partial: PathBuf,
     file: Mutex<File>,
+    /// Of floating point numbers.
+    dtype: DType,
     places: Vec<Place>,
     is_finished: bool,
 }
@@ -85,7 +87,7 @@ impl TensorFile {
         name.push(".partial");
         let partial = PathBuf::from(name);
         let file = File::create(&partial).map_err(|e| Error::io(path, "creating the file", e))?;
-        let begun = Self { path: path.into(), partial, file: Mutex::new(file), places, is_finished: false };
+        let begun = Self { path: path.into(), partial, file: Mutex::new(file), dtype, places, is_finished: false };
         begun.put(0, &[&length, header.as_bytes()].concat())?;
         begun.with(|file| file.set_len(end))?;
         Ok(begun)
@@ -94,6 +96,16 @@ impl TensorFile {
     pub fn write(&self, tensor: usize, first: usize, bytes: &[u8]) -> Result<()> {
         let place = &self.places[tensor];
         self.put(place.start + first as u64 * place.sample, bytes)
+    }
+    /// As [`TensorFile::write`], of a tensor of floating point numbers, rounded to the file's dtype.
+    pub fn write_real(&self, tensor: usize, first: usize, values: &[f64]) -> Result<()> {
+        match self.dtype {
+            DType::F64 => self.write(tensor, first, bytemuck::cast_slice(values)),
+            DType::F32 => {
+                let narrow: Vec<f32> = values.iter().map(|x| *x as f32).collect();
+                self.write(tensor, first, bytemuck::cast_slice(&narrow))
+            }
+        }
     }
     /// Puts the file on the disk and gives it its name.
     pub fn finish(mut self) -> Result<()> {
@@ -143,7 +155,7 @@ mod tests {
         let file = TensorFile::create(&path, DType::F32, &[("model".into(), "M \"1\"".into())].into(), &tensors).unwrap();
         file.write(2, 1, &bytes(&[8.0, 9.0])).unwrap();
         file.write(0, 2, &bytes(&[5.0, 6.0])).unwrap();
-        file.write(0, 0, &bytes(&[1.0, 2.0, 3.0, 4.0])).unwrap();
+        file.write_real(0, 0, &[1.0, 2.0, 3.0, 4.0]).unwrap();
         file.write(2, 0, &bytes(&[7.0])).unwrap();
         file.write(3, 1, &[-2i64, 3].map(i64::to_le_bytes).concat()).unwrap();
         assert!(!path.exists());

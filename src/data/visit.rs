@@ -12,22 +12,22 @@ use crate::model::forward::Batch;
 /// What a program gave for a block.
 #[derive(Debug)]
 pub struct Block<'a> {
-    arena: &'a AnyArena,
+    arena: &'a mut AnyArena,
     /// Its samples.
     pub samples: Range<usize>,
 }
 
 impl Block<'_> {
     /// The rows of a value, back to back.
-    pub fn read(&self, v: &View) -> Vec<f64> {
+    pub fn read(&mut self, v: &View) -> Result<Vec<f64>> {
         self.arena.read_rows(v)
     }
     /// One column of some rows of a value.
-    pub fn column(&self, v: &View, rows: Range<usize>, column: usize) -> Vec<f64> {
+    pub fn column(&mut self, v: &View, rows: Range<usize>, column: usize) -> Result<Vec<f64>> {
         self.arena.read_part(v, rows, &[column])
     }
     /// The numbers of a buffer.
-    pub fn ints(&self, b: IntBuffer) -> &[u32] {
+    pub fn ints(&mut self, b: IntBuffer) -> Result<&[u32]> {
         self.arena.ints(b)
     }
 }

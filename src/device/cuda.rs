@@ -35,9 +35,22 @@ struct Shared {
     driver: Driver,
     properties: Properties,
     functions: Mutex<HashMap<String, (Module, Function)>>,
+    alter: Option<Alter>,
     /// Weights on the device by the address of their host copy, which is kept so that no other tensor
     /// can take it.
     tensors: Mutex<HashMap<usize, (Tensor, u64)>>,
+}
+
+/// Makes another text of that of a kernel, given its name.
+type Change = dyn Fn(&str, &str) -> String + Send + Sync;
+
+/// What becomes of the kernels' texts before they are compiled.
+pub struct Alter(pub Box<Change>);
+
+impl std::fmt::Debug for Alter {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("Alter")
+    }
 }
 
 /// Device memory that is freed when it is dropped.
@@ -75,7 +88,7 @@ impl Cuda {
                     found: f.code,
                     expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
                 })?;
-                Self::over(Driver::Nvidia(Box::new(nvidia)))
+                Self::over(Driver::Nvidia(Box::new(nvidia)), None)
             }
             #[cfg(feature = "ptxvm")]
             DriverChoice::Interpreter => Self::interpreter(ptxvm::Options::default()),
@@ -88,9 +101,14 @@ impl Cuda {
     /// A device played by the PTX interpreter.
     #[cfg(feature = "ptxvm")]
     pub fn interpreter(options: ptxvm::Options) -> Result<Self> {
-        Self::over(Driver::Interpreter(Box::new(super::driver::Interpreter::new(options))))
+        Self::over(Driver::Interpreter(Box::new(super::driver::Interpreter::new(options))), None)
     }
-    fn over(driver: Driver) -> Result<Self> {
+    /// The same with kernels that `alter`, which is handed name and text, has changed: for tests that plant bugs.
+    #[cfg(feature = "ptxvm")]
+    pub fn altered(options: ptxvm::Options, alter: Alter) -> Result<Self> {
+        Self::over(Driver::Interpreter(Box::new(super::driver::Interpreter::new(options))), Some(alter))
+    }
+    fn over(driver: Driver, alter: Option<Alter>) -> Result<Self> {
         let fail = |f: Failure| driver_error("cuda", "opening the device", f);
         let properties = driver.properties().map_err(fail)?;
         if properties.capability < (8, 0) {
@@ -101,7 +119,7 @@ impl Cuda {
                 expected: "compute capability 8.0 (Ampere) or newer".into(),
             });
         }
-        Ok(Self(Arc::new(Shared { driver, properties, functions: Mutex::default(), tensors: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { driver, properties, alter, functions: Mutex::default(), tensors: Mutex::default() })))
     }
     pub fn properties(&self) -> &Properties {
         &self.0.properties
@@ -160,6 +178,7 @@ impl Cuda {
             return Err(Error::Kernel { name: key, found, expected: format!("at least {least:?}") });
         }
         let text = kernel.expand(configuration)?;
+        let text = self.0.alter.as_ref().map_or_else(|| text.clone(), |Alter(alter)| alter(kernel.name, &text));
         let driver = &self.0.driver;
         let compile = || {
             let module = driver.module_load(&text)?;

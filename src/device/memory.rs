@@ -28,6 +28,13 @@ pub struct IntBuffer {
     pub len: usize,
 }
 
+impl IntBuffer {
+    /// The place of the buffer in the layout.
+    pub(crate) fn slot(self) -> usize {
+        self.slot
+    }
+}
+
 /// A row-major matrix `[rows, cols]` inside a buffer; row `i` starts at `offset + i * stride`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
@@ -73,35 +80,46 @@ impl View {
 /// The sizes of a program's buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    reals: Vec<usize>,
-    ints: Vec<usize>,
+    slots: Vec<Slot>,
+}
+
+/// What lies in a slot of a layout: a buffer of numbers of the program's dtype, or of u32.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    pub len: usize,
+    pub ints: bool,
+}
+
+impl Slot {
+    /// Bytes, for numbers of `element` bytes.
+    pub fn bytes(self, element: usize) -> u64 {
+        (self.len as u64).saturating_mul(if self.ints { 4 } else { element as u64 })
+    }
 }
 
 impl Layout {
     pub fn buffer(&mut self, len: usize) -> Buffer {
-        self.reals.push(len);
-        Buffer { slot: self.reals.len() - 1, len }
+        self.slots.push(Slot { len, ints: false });
+        Buffer { slot: self.slots.len() - 1, len }
     }
     pub fn ints(&mut self, len: usize) -> IntBuffer {
-        self.ints.push(len);
-        IntBuffer { slot: self.ints.len() - 1, len }
+        self.slots.push(Slot { len, ints: true });
+        IntBuffer { slot: self.slots.len() - 1, len }
     }
-    /// Elements of every buffer, by slot.
-    pub(crate) fn lens(&self) -> &[usize] {
-        &self.reals
+    /// What lies in every slot.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
     }
     /// Bytes that an arena of this layout holds, for elements of `element` bytes.
     pub fn bytes(&self, element: usize) -> u64 {
-        let sum = |lens: &[usize], element: u64| {
-            lens.iter().fold(0u64, |sum, &len| sum.saturating_add((len as u64).saturating_mul(element)))
-        };
-        sum(&self.reals, element as u64).saturating_add(sum(&self.ints, 4))
+        self.slots.iter().fold(0, |sum: u64, slot| sum.saturating_add(slot.bytes(element)))
     }
 }
 
 /// The CPU's arena: one allocation per buffer of the layout, made once and reused for every batch.
 #[derive(Debug)]
 pub struct Arena<T> {
+    /// By slot; empty where the other kind lies.
     reals: Vec<Vec<T>>,
     ints: Vec<Vec<u32>>,
     /// Buffers handed out for writing since the flags were last cleared, by slot.
@@ -111,10 +129,11 @@ pub struct Arena<T> {
 impl<T: Real> Arena<T> {
     /// Numbers start as NaN, so that a result that depends on memory nobody wrote is not finite.
     pub fn new(layout: &Layout) -> Self {
+        let lens = |ints: bool| layout.slots.iter().map(move |slot| if slot.ints == ints { slot.len } else { 0 });
         Self {
-            reals: layout.reals.iter().map(|&n| vec![T::of(f64::NAN); n]).collect(),
-            ints: layout.ints.iter().map(|&n| vec![0; n]).collect(),
-            written: vec![false; layout.reals.len()],
+            reals: lens(false).map(|n| vec![T::of(f64::NAN); n]).collect(),
+            ints: lens(true).map(|n| vec![0; n]).collect(),
+            written: vec![false; layout.slots.len()],
         }
     }
     /// Takes a buffer out, so that it can be written while others are read. An operation may not
@@ -142,14 +161,26 @@ impl<T: Real> Arena<T> {
     pub(crate) fn written(&mut self) -> &mut [bool] {
         &mut self.written
     }
-    /// All buffers, by slot.
-    pub(crate) fn slots(&mut self) -> &mut [Vec<T>] {
-        &mut self.reals
+    /// The bytes of a buffer of either kind.
+    pub(crate) fn bytes(&self, slot: usize) -> &[u8] {
+        match &self.ints[slot][..] {
+            [] => bytemuck::cast_slice(&self.reals[slot]),
+            ints => bytemuck::cast_slice(ints),
+        }
+    }
+    /// The bytes of a buffer of either kind, to be filled with what a device has written: this is no writing
+    /// of the host's.
+    pub(crate) fn bytes_mut(&mut self, slot: usize) -> &mut [u8] {
+        match &mut self.ints[slot][..] {
+            [] => bytemuck::cast_slice_mut(&mut self.reals[slot]),
+            ints => bytemuck::cast_slice_mut(ints),
+        }
     }
     pub fn int(&self, b: IntBuffer) -> &[u32] {
         &self.ints[b.slot]
     }
     pub fn int_mut(&mut self, b: IntBuffer) -> &mut [u32] {
+        self.written[b.slot] = true;
         &mut self.ints[b.slot]
     }
     /// Row `i` of a view.

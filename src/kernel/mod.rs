@@ -2,6 +2,7 @@
 //! Nothing here touches a device.
 
 pub mod budget;
+pub mod count;
 pub mod element;
 pub mod gram;
 pub mod linear;
@@ -10,6 +11,7 @@ pub mod probe;
 pub mod product;
 pub mod ptx;
 pub mod registry;
+mod sources;
 pub mod template;
 pub mod tuning;
 pub mod wgsl;

@@ -1,7 +1,8 @@
 //! The PTX kernels and their fragments: the files of `kernels/`.
 
 use super::registry::Kernel;
-use super::{gram, linear, probe, product};
+use super::sources;
+use super::{count, gram, linear, probe, product};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -12,6 +13,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::FOLD,
     &linear::LINEAR,
     &product::PRODUCT,
+    &count::COUNT,
     &probe::PEAK_F64,
     &probe::PEAK_F32,
     &probe::ROUNDING,
@@ -66,7 +68,7 @@ fragments! {
 
 /// The text of an included fragment.
 pub fn fragment(file: &str) -> Option<&'static str> {
-    FRAGMENTS.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
+    FRAGMENTS.iter().find(|(name, _)| *name == file).map(|(_, text)| sources::text(file, text))
 }
 
 #[cfg(test)]

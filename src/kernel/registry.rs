@@ -5,7 +5,7 @@
 
 use super::params::Field;
 use super::template::{self, Constants};
-use super::{ptx, wgsl};
+use super::{ptx, sources, wgsl};
 use crate::error::{Error, Result};
 
 /// What a kernel is written in.
@@ -71,11 +71,14 @@ impl Kernel {
         }
         let size = self.params.last().map_or(0, |f| f.offset + if matches!(f.kind, "u64" | "f64") { 8 } else { 4 });
         constants = constants.int("params.size", size.next_multiple_of(8));
-        let file = match self.language {
-            Language::Ptx { .. } => format!("kernels/{}.ptx", self.name),
-            Language::Wgsl => format!("shaders/{}.wgsl", self.name),
+        let (file, source) = match self.language {
+            Language::Ptx { .. } => {
+                let file = format!("{}.ptx", self.name);
+                (format!("kernels/{file}"), sources::text(&file, self.source))
+            }
+            Language::Wgsl => (format!("shaders/{}.wgsl", self.name), self.source),
         };
-        template::expand(&file, self.source, &constants, fragment)
+        template::expand(&file, source, &constants, fragment)
     }
     /// The configuration of that name.
     pub fn configuration(&self, name: &str) -> Result<Configuration> {

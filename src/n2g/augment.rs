@@ -45,6 +45,13 @@ impl Proposer {
     pub fn masked(folder: &Path, loaded: &Loaded) -> Result<Self> {
         Masked::new(folder, loaded).map(Self::Masked)
     }
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        match self {
+            Proposer::Masked(masked) => &masked.tokenizer,
+            Proposer::Embedding(embedding) => &embedding.tokenizer,
+        }
+    }
     /// The token embeddings of the model in `folder`, loaded from there: see [`Embedding::new`].
     pub fn embedding(folder: &Path, loaded: &Loaded) -> Result<Self> {
         Embedding::new(folder, loaded).map(Self::Embedding)

@@ -91,6 +91,14 @@ pub struct Request {
 }
 
 impl Request {
+    /// The forward pass up to the last layer of the selection: its inputs, and the site of each layer,
+    /// `[rows, width]`.
+    pub(super) fn sites(&self, b: &mut Builder<Launch>, lm: &Lm, batch: Batch) -> Result<(Inputs, Vec<View>)> {
+        let inputs = Inputs::new(b, batch.rows(), batch.positions, false, None);
+        let places: Vec<Place> = self.selection.iter().map(|s| Place { layer: s.layer, site: self.site }).collect();
+        let taps = forward(b, lm, inputs, &places)?;
+        Ok((inputs, places.iter().map(|p| taps[p].view).collect()))
+    }
     /// The seed of a layer's random choices.
     fn seed_of(&self, layer: usize) -> u32 {
         (self.seed ^ (self.seed >> 32)) as u32 ^ (layer as u32).wrapping_mul(0x9e37_79b1)
@@ -134,10 +142,13 @@ pub fn find(runner: &Runner, lm: &Lm, data: &DataSet, request: &Request) -> Resu
     let mut saved = std::time::Instant::now();
     let mut blocks = done;
     let per_window = data.samples.positions().saturating_sub(request.skip);
-    let look = |plan: &Plan, block: Block| {
-        let read = |o: &Outputs| [&o.max, &o.at, &o.picked].map(|v| block.read(v));
-        let counts = plan.layers.iter().map(|o| block.ints(o.counts).to_vec()).collect();
-        Ok(Found { layers: plan.layers.iter().map(read).collect(), counts, samples: block.samples.clone() })
+    let look = |plan: &Plan, mut block: Block| {
+        let (mut layers, mut counts) = (Vec::new(), Vec::new());
+        for o in &plan.layers {
+            layers.push([block.read(&o.max)?, block.read(&o.at)?, block.read(&o.picked)?]);
+            counts.push(block.ints(o.counts)?.to_vec());
+        }
+        Ok(Found { layers, counts, samples: block.samples.clone() })
     };
     visit(
         runner,
@@ -167,13 +178,10 @@ fn plan(lm: &Lm, data: &DataSet, request: &Request, batch: Batch) -> Result<Plan
         return Err(Error::shape("exemplars", "input vectors", "token sequences"));
     };
     let mut b = Builder::new(lm.dtype);
-    let inputs = Inputs::new(&mut b, batch.rows(), batch.positions, false, None);
-    let places: Vec<Place> = request.selection.iter().map(|s| Place { layer: s.layer, site: request.site }).collect();
-    let taps = forward(&mut b, lm, inputs, &places)?;
+    let (inputs, sites) = request.sites(&mut b, lm, batch)?;
     let first = b.ints(1);
     let mut layers = Vec::new();
-    for (place, selection) in places.iter().zip(&request.selection) {
-        let x = taps[place].view;
+    for (x, selection) in sites.into_iter().zip(&request.selection) {
         let (samples, width) = (batch.samples, x.cols);
         let outputs = Outputs {
             max: b.matrix(samples, width),
@@ -194,19 +202,14 @@ fn plan(lm: &Lm, data: &DataSet, request: &Request, batch: Batch) -> Result<Plan
 
 /// Adds a block, the one behind those that are in. Layers are done side by side.
 fn merge(ranking: &mut Ranking, request: &Request, found: &Found, per_window: usize) {
-    let layers = ranking.par_iter_mut().zip(&request.selection).zip(found.layers.par_iter().zip(&found.counts));
-    layers.for_each(|((neurons, selection), (peaks, counts))| {
-        let seed = request.seed_of(selection.layer);
-        merge_layer(neurons, selection, (peaks, counts), (seed, request, found.samples.clone(), per_window));
-    });
+    let layers = ranking.par_iter_mut().enumerate();
+    layers.for_each(|(layer, neurons)| merge_layer(neurons, layer, request, found, per_window));
 }
 
-fn merge_layer(
-    neurons: &mut [Neuron],
-    selection: &Selection,
-    ([max, at, picked], counts): (&[Vec<f64>; 3], &[u32]),
-    (seed, request, samples, per_window): (u32, &Request, std::ops::Range<usize>, usize),
-) {
+fn merge_layer(neurons: &mut [Neuron], layer: usize, request: &Request, found: &Found, per_window: usize) {
+    let (selection, samples) = (&request.selection[layer], found.samples.clone());
+    let ([max, at, picked], counts) = (&found.layers[layer], &found.counts[layer]);
+    let seed = request.seed_of(selection.layer);
     let width = max.len() / samples.len().max(1);
     for (&j, neuron) in selection.neurons.iter().zip(neurons) {
         let picked_of = |window| pick(seed, j as u32, window, per_window);

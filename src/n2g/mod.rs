@@ -14,6 +14,7 @@ pub mod forest;
 pub mod graph;
 pub mod lines;
 pub mod neuron;
+mod passes;
 pub mod predict;
 pub mod probe;
 pub mod prune;

@@ -215,15 +215,12 @@ fn finish(scene: &Scene, s: &Subject, steps: &[Step]) -> Result<Outcome> {
         let expected = "finite activations of every prompt";
         return Err(Error::numeric(format!("neuron {}:{}", s.layer, s.neuron), "an activation that is not finite", expected));
     }
-    let act = |rank: usize| s.act[rank].iter().map(|a| a / a_max).collect::<Vec<f64>>();
-    let windows =
-        |ranks: &[usize]| -> Vec<(u32, Vec<f64>)> { ranks.iter().map(|&rank| (s.found.top[rank].window, act(rank))).collect() };
-    let (train, test) = (windows(&s.roles.train), windows(&s.roles.test));
     let first = scene.first();
-    let view = |w: &'_ (u32, Vec<f64>)| -> (Vec<u32>, Vec<f64>) { (scene.window(w.0)[first..].to_vec(), w.1[first..].to_vec()) };
-    let (train, test): (Vec<_>, Vec<_>) = (train.iter().map(view).collect(), test.iter().map(view).collect());
-    let train: Vec<Window> = train.iter().map(|(tokens, act)| Window { tokens, act }).collect();
-    let test: Vec<Window> = test.iter().map(|(tokens, act)| Window { tokens, act }).collect();
+    let normalised: Vec<Vec<f64>> = s.act.iter().map(|act| act.iter().map(|a| a / a_max).collect()).collect();
+    let window =
+        |&rank: &usize| Window { tokens: &scene.window(s.found.top[rank].window)[first..], act: &normalised[rank][first..] };
+    let train: Vec<Window> = s.roles.train.iter().map(window).collect();
+    let test: Vec<Window> = s.roles.test.iter().map(window).collect();
     let mut trie = Trie::new();
     match settings.build {
         Build::Merged | Build::Pivots => by_step.iter().flatten().for_each(|line| trie.insert(line)),

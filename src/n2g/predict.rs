@@ -10,11 +10,12 @@ use rayon::prelude::*;
 
 use super::forest::Tries;
 use super::vocabulary::Vocabulary;
-use crate::device::{Arena, Builder, DType, Device, IntBuffer, Program, View};
+use crate::data::arena::AnyArena;
+use crate::device::{Builder, DType, Device, IntBuffer, Program, View};
 use crate::error::{Error, Result};
 use crate::ops::forest::Forest;
-use crate::ops::offload::{self, Mirror};
-use crate::ops::{Launch, run_cpu, trie_match};
+
+use crate::ops::{Launch, trie_match};
 
 /// Rows of the programs, few and many. No pattern has as many elements as the many.
 const ROWS: [usize; 2] = [512, 8192];
@@ -43,7 +44,7 @@ pub struct Predictor<'a> {
     /// By rising number of rows, then of slots. The last one has the most of both.
     steps: Vec<Step>,
     /// For each lane what it runs each step in.
-    lanes: Vec<Mutex<Vec<Option<Scratch>>>>,
+    lanes: Vec<Mutex<Vec<Option<AnyArena>>>>,
 }
 
 /// A program of one shape and its inputs.
@@ -54,13 +55,6 @@ struct Step {
     first: IntBuffer,
     slots: IntBuffer,
     values: View,
-}
-
-/// Memory of a step.
-#[derive(Debug)]
-struct Scratch {
-    arena: Arena<f32>,
-    mirror: Option<Mirror>,
 }
 
 /// A part of a sequence.
@@ -160,18 +154,15 @@ impl<'a> Predictor<'a> {
         let step = &self.steps[number];
         let lane = rayon::current_thread_index().unwrap_or(0) % self.lanes.len();
         let mut lane = self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
-        let scratch = match &mut lane[number] {
-            Some(scratch) => scratch,
-            none => none.insert(Scratch::new(self.device, &step.program)?),
+        let arena = match &mut lane[number] {
+            Some(arena) => arena,
+            none => none.insert(AnyArena::noted(self.device, &step.program)?),
         };
-        self.fill(batch, sequences, step, &mut scratch.arena);
-        match &mut scratch.mirror {
-            None => run_cpu(&step.program, &mut scratch.arena),
-            Some(mirror) => mirror.run(&step.program, &mut scratch.arena)?,
-        }
-        Ok(self.read(batch, step, &scratch.arena))
+        self.fill(batch, sequences, step, arena);
+        arena.run(&step.program)?;
+        self.read(batch, step, arena)
     }
-    fn fill<S: AsRef<[u32]>>(&self, batch: &Batch, sequences: &[S], step: &Step, arena: &mut Arena<f32>) {
+    fn fill<S: AsRef<[u32]>>(&self, batch: &Batch, sequences: &[S], step: &Step, arena: &mut AnyArena) {
         let (mut keys, mut first, mut slots) = (vec![0; step.keys.len], vec![0; step.keys.len], vec![0; step.slots.len]);
         let (mut row, mut used) = (0, 0);
         for piece in &batch.pieces {
@@ -189,13 +180,15 @@ impl<'a> Predictor<'a> {
         slots[row..].fill(used as u32);
         // Rows that no sequence has begin where they are.
         (row..first.len()).for_each(|row| first[row] = row as u32);
-        arena.int_mut(step.keys).copy_from_slice(&keys);
-        arena.int_mut(step.first).copy_from_slice(&first);
-        arena.int_mut(step.slots).copy_from_slice(&slots);
+        arena.put(step.keys, &keys);
+        arena.put(step.first, &first);
+        arena.put(step.slots, &slots);
     }
     /// The slots that are not 0.
-    fn read(&self, batch: &Batch, step: &Step, arena: &Arena<f32>) -> Vec<Hit> {
-        let (keys, slots, values) = (arena.int(step.keys), arena.int(step.slots), arena.real(step.values.buffer));
+    fn read(&self, batch: &Batch, step: &Step, arena: &mut AnyArena) -> Result<Vec<Hit>> {
+        let (keys, slots) = (arena.ints(step.keys)?.to_vec(), arena.ints(step.slots)?.to_vec());
+        let values = arena.bytes(&step.values)?;
+        let values: &[f32] = bytemuck::cast_slice(&values);
         let (mut hits, mut row) = (Vec::new(), 0);
         for piece in &batch.pieces {
             row += piece.lead;
@@ -210,7 +203,7 @@ impl<'a> Predictor<'a> {
                 row += 1;
             }
         }
-        hits
+        Ok(hits)
     }
 }
 
@@ -231,13 +224,6 @@ impl Step {
         args.check()?;
         b.push(Launch::TrieMatch(args));
         Ok(Self { program: b.finish(), keys, first, slots, values })
-    }
-}
-
-impl Scratch {
-    fn new(device: &Device, program: &Program<Launch>) -> Result<Self> {
-        offload::note(device, program);
-        Ok(Self { arena: Arena::new(&program.layout), mirror: Mirror::new(device, program)? })
     }
 }
 

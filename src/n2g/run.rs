@@ -13,7 +13,7 @@ use super::forest::{Origin, Tries};
 use super::neuron::{Outcome, Scene, Subject, build, without};
 use super::predict::Predictor;
 use super::probe::Probe;
-use super::record::Status;
+use super::record::{Status, TextScores};
 use super::split::{duplicates, split};
 use super::text::{self, Scored, Text};
 use super::vocabulary::Vocabulary;
@@ -143,22 +143,27 @@ impl Neurons<'_> {
         }
         Ok(outcomes.into_values().collect())
     }
-    /// The tries of all neurons.
-    pub fn tries(&self, origin: Origin, vocabulary: Arc<Vocabulary>) -> Result<Tries> {
-        let mut tries = Vec::new();
+    /// The tries of all neurons, and their baselines.
+    pub fn tries(&self, origin: Origin, vocabulary: Arc<Vocabulary>) -> Result<(Tries, Lookup)> {
+        let (mut tries, mut baselines) = (Vec::new(), Vec::new());
         for block in self.blocks() {
-            tries.extend(block?.outcomes.into_iter().map(|o| ((o.record.layer as u32, o.record.neuron as u32), o.trie)));
-        }
-        Tries::new(origin, self.scene.settings.choice(), vocabulary, tries)
-    }
-    /// Scores on `windows` of a text, by neuron in the order of the tries. With `is_own` the text is that of
-    /// the exemplars, and what a neuron was trained on does not count.
-    pub fn text(&self, tries: &Tries, text: &DataSet, windows: &[usize], is_own: bool) -> Result<Vec<super::record::TextScores>> {
-        let mut baselines = Vec::new();
-        for block in self.blocks() {
-            baselines.extend(block?.outcomes.into_iter().map(|o| o.baselines));
+            for Outcome { record, trie, baselines: own } in block?.outcomes {
+                tries.push(((record.layer as u32, record.neuron as u32), trie));
+                baselines.push(own);
+            }
         }
         let lookup = Lookup::new(baselines.iter(), self.scene.exact);
+        Ok((Tries::new(origin, self.scene.settings.choice(), vocabulary, tries)?, lookup))
+    }
+    /// Scores of [`Neurons::tries`] on `windows` of a text, by neuron in their order. With `is_own` the text
+    /// is that of the exemplars, and what a neuron was trained on does not count.
+    pub fn text(
+        &self,
+        (tries, lookup): (&Tries, &Lookup),
+        text: &DataSet,
+        windows: &[usize],
+        is_own: bool,
+    ) -> Result<Vec<TextScores>> {
         let trained: Vec<Vec<u32>> = self
             .ranking
             .iter()
@@ -177,7 +182,7 @@ impl Neurons<'_> {
                 let neuron = self.request.selection[layer].neurons[i];
                 // Without a positive maximum nothing fires, and the scores are not used.
                 let a_max = Some(self.ranking[layer][i].maximum()).filter(|m| *m > 0.0).unwrap_or(f64::INFINITY);
-                Scored { layer, column: neuron, neuron, a_max, known }
+                Scored { layer, neuron, a_max, known }
             })
             .collect();
         let predictor = Predictor::new(self.runner.device, tries)?;
@@ -188,7 +193,7 @@ impl Neurons<'_> {
             settings,
             exact: self.scene.exact,
             predictor: &predictor,
-            lookup: &lookup,
+            lookup,
             neurons: &neurons,
         };
         text::score(self.runner, &what, text, windows)

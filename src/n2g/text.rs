@@ -14,6 +14,7 @@ use super::windows::{Plan, plan};
 use crate::data::stream::Runner;
 use crate::data::visit::{Block, visit};
 use crate::data::{DataSet, Samples};
+use crate::device::View;
 use crate::error::{Error, Result};
 use crate::model::Lm;
 use crate::ops::peaks::pick;
@@ -24,9 +25,8 @@ const GROUP: usize = 1 << 13;
 /// A neuron as the text sees it.
 #[derive(Clone, Debug)]
 pub struct Scored<'a> {
-    /// Its layer's place in the selection, and its column.
+    /// Its layer's place in the selection, and its number in the layer.
     pub layer: usize,
-    pub column: usize,
     pub neuron: usize,
     pub a_max: f64,
     /// Windows of the text that it was trained on: they do not count.
@@ -79,21 +79,13 @@ pub fn score(runner: &Runner, text: &Text, data: &DataSet, windows: &[usize]) ->
         let window = |w: &usize| &ids[w * positions..(w + 1) * positions];
         let texts: Vec<&[u32]> = group.iter().map(|w| &window(w)[first..]).collect();
         let hits = text.predictor.hits(&texts)?;
-        let subset = DataSet {
-            samples: Samples::Tokens { ids: group.iter().flat_map(window).copied().collect(), n: group.len(), t: positions },
-            labels: None,
-            mask: None,
-            text: None,
-            name: data.name.clone(),
-            sha256: String::new(),
-        };
-        let look = |plan: &Plan, block: Block| {
-            let acts: Vec<Vec<f64>> = plan.layers.iter().map(|v| block.read(v)).collect();
+        let subset = data.sequences(group)?;
+        let look = |plan: &Plan, mut block: Block| {
+            let acts = plan.layers.iter().map(|v| block.read(v)).collect::<Result<Vec<Vec<f64>>>>()?;
             let one = |(i, w): (usize, usize)| {
                 let start = hits.partition_point(|h| h.sequence < w);
                 let end = hits.partition_point(|h| h.sequence <= w);
-                let widths: Vec<usize> = plan.layers.iter().map(|v| v.cols).collect();
-                let parts = Parts { acts: &acts, widths: &widths, rows: i * positions + first..(i + 1) * positions };
+                let parts = Parts { acts: &acts, layers: &plan.layers, rows: i * positions + first..(i + 1) * positions };
                 (group[w], count(text, &parts, texts[w], &hits[start..end]))
             };
             Ok(block.samples.clone().enumerate().map(one).collect::<Vec<_>>())
@@ -156,21 +148,25 @@ struct Window {
 /// Where the activations of a window are: by layer, `[rows, width]`.
 struct Parts<'a> {
     acts: &'a [Vec<f64>],
-    widths: &'a [usize],
+    layers: &'a [View],
     rows: Range<usize>,
+}
+
+impl Parts<'_> {
+    /// The normalised activation of a neuron in a row.
+    fn act(&self, of: &Scored, row: usize) -> f64 {
+        self.acts[of.layer][row * self.layers[of.layer].cols + of.neuron] / of.a_max
+    }
 }
 
 fn count(text: &Text, parts: &Parts, tokens: &[u32], hits: &[Hit]) -> Vec<Window> {
     let fire = text.settings.fire_threshold;
-    let at = |n: usize, t: usize| {
-        let of = &text.neurons[n];
-        parts.acts[of.layer][(parts.rows.start + t) * parts.widths[of.layer] + of.column] / of.a_max
-    };
+    let at = |n: usize, t: usize| parts.act(&text.neurons[n], parts.rows.start + t);
     let mut all: Vec<Window> = vec![Window::default(); text.neurons.len()];
     // How many tokens fire, and what R squared needs of activations, row by row as they lie.
     for row in parts.rows.clone() {
         for (of, sum) in text.neurons.iter().zip(&mut all) {
-            let act = parts.acts[of.layer][row * parts.widths[of.layer] + of.column] / of.a_max;
+            let act = parts.act(of, row);
             sum.trie.counts.fn_ += u64::from(act >= fire);
             sum.trie.sum += act;
             sum.trie.squares += act * act;

@@ -1,18 +1,16 @@
 //! The activations of neurons on windows of their own: a second pass over those windows alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::exemplars::{Ranking, Request};
+use crate::data::DataSet;
 use crate::data::stream::{Input, Pass, Runner};
 use crate::data::tensor_file::{Entry, TensorFile};
 use crate::data::visit::{Block, visit};
-use crate::data::{DataSet, Samples};
-use crate::device::{Builder, DType, View};
+use crate::device::{Builder, View};
 use crate::error::{Error, Result};
 use crate::model::forward::Batch;
-use crate::model::lm::forward::{Inputs, forward};
-use crate::model::site::Place;
 use crate::model::{Checkpoint, Lm};
 
 /// The windows of each neuron, by layer and neuron: its exemplars, strongest first.
@@ -60,10 +58,7 @@ impl AsRef<Pass> for Plan {
 /// Runs the model on every window that a neuron wants and keeps that neuron's activations in `path`, which
 /// is left as it is where it is there already: only complete files have that name.
 pub fn gather(runner: &Runner, lm: &Lm, data: &DataSet, request: &Request, wanted: &Wanted, path: &Path) -> Result<Activations> {
-    let Samples::Tokens { ids, t, .. } = &data.samples else {
-        return Err(Error::shape("windows", "input vectors", "token sequences"));
-    };
-    let positions = *t;
+    let positions = data.samples.positions();
     let slots = wanted.iter().flatten().map(Vec::len).max().unwrap_or(0);
     let names: Vec<String> = request.selection.iter().map(|s| format!("activation.{}", s.layer)).collect();
     if !path.exists() {
@@ -76,16 +71,8 @@ pub fn gather(runner: &Runner, lm: &Lm, data: &DataSet, request: &Request, wante
                 }
             }
         }
-        let windows: BTreeSet<u32> = readers.keys().copied().collect();
-        let some = windows.iter().flat_map(|w| &ids[*w as usize * t..(*w as usize + 1) * t]).copied().collect();
-        let subset = DataSet {
-            samples: Samples::Tokens { ids: some, n: windows.len(), t: positions },
-            labels: None,
-            mask: None,
-            text: None,
-            name: data.name.clone(),
-            sha256: String::new(),
-        };
+        let windows: Vec<usize> = readers.keys().map(|w| *w as usize).collect();
+        let subset = data.sequences(&windows)?;
         let entry =
             |(name, neurons): (&String, &Vec<Vec<u32>>)| Entry::real(name.clone(), vec![neurons.len() * slots, positions]);
         let entries: Vec<Entry> = names.iter().zip(wanted).map(entry).collect();
@@ -94,17 +81,11 @@ pub fn gather(runner: &Runner, lm: &Lm, data: &DataSet, request: &Request, wante
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "creating the folder", e))?;
         }
         let file = TensorFile::create(path, lm.dtype, &BTreeMap::new(), &entries)?;
-        let look = |plan: &Plan, block: Block| {
+        let look = |plan: &Plan, mut block: Block| {
             for (s, window) in block.samples.clone().enumerate() {
                 for &(layer, column, row) in &readers[window] {
-                    let values = block.column(&plan.layers[layer], s * positions..(s + 1) * positions, column);
-                    match lm.dtype {
-                        DType::F64 => file.write(layer, row, bytemuck::cast_slice(&values))?,
-                        DType::F32 => {
-                            let narrow: Vec<f32> = values.iter().map(|x| *x as f32).collect();
-                            file.write(layer, row, bytemuck::cast_slice(&narrow))?;
-                        }
-                    }
+                    let values = block.column(&plan.layers[layer], s * positions..(s + 1) * positions, column)?;
+                    file.write_real(layer, row, &values)?;
                 }
             }
             Ok(())
@@ -123,10 +104,7 @@ pub fn path(folder: &Path) -> PathBuf {
 /// The plan of a batch of windows.
 pub(super) fn plan(lm: &Lm, request: &Request, batch: Batch) -> Result<Plan> {
     let mut b = Builder::new(lm.dtype);
-    let inputs = Inputs::new(&mut b, batch.rows(), batch.positions, false, None);
-    let places: Vec<Place> = request.selection.iter().map(|s| Place { layer: s.layer, site: request.site }).collect();
-    let taps = forward(&mut b, lm, inputs, &places)?;
-    let layers = places.iter().map(|p| taps[p].view).collect();
+    let (inputs, layers) = request.sites(&mut b, lm, batch)?;
     let pass = Pass { program: b.finish(), input: Input::Packed(inputs), reads: Vec::new(), labels: None, first: None };
     Ok(Plan { pass, layers })
 }

@@ -2,8 +2,9 @@
 //! fold of the slabs in f64.
 
 use super::gram::{AddArgs, Args};
-use super::offload::Bound;
-use crate::device::cuda::{Call, Cuda, CudaArena};
+use super::offload::Place;
+use super::product_cuda::{self, Operand, Product};
+use crate::device::cuda::Call;
 use crate::device::{DType, View};
 use crate::error::Result;
 use crate::kernel::gram::{CentreParams, GramShape, Plan, centre, choose};
@@ -35,58 +36,66 @@ fn centred_bytes(x: &View, dtype: DType) -> u64 {
     ((x.rows * centred_stride(x.cols, dtype) * dtype.bytes()) as u64).next_multiple_of(PART)
 }
 
-/// The views that the kernels touch and their scratch bytes; `None` where there is no kernel.
-pub(super) fn footprint(a: &Args, limits: &Limits, dtype: DType) -> Option<(Vec<View>, u64)> {
+/// Bytes of scratch memory; `None` where there is no kernel.
+pub(super) fn scratch(a: &Args, dtype: DType, limits: &Limits) -> Option<u64> {
     let plan = plan(&a.x, limits, dtype, true)?;
-    Some((vec![a.x, a.mean, a.m2], centred_bytes(&a.x, dtype) + partial_bytes(&plan)))
+    Some(centred_bytes(&a.x, dtype) + partial_bytes(&plan))
 }
 
-/// Resolves a launch; `None` where there is no kernel for it.
-pub(super) fn bind(a: &Args, m: &CudaArena) -> Result<Option<Bound<Call>>> {
-    let (cuda, dtype, View { rows, cols, stride, .. }) = (m.cuda(), m.dtype(), a.x);
-    let Some(plan) = plan(&a.x, &cuda.limits(), dtype, true) else { return Ok(None) };
-    let (centred, centred_stride) = (m.scratch(), centred_stride(cols, dtype) as u32);
+/// The calls of a launch for which there are kernels.
+pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
+    let (dtype, View { rows, cols, stride, .. }) = (at.dtype(), a.x);
+    let Some(plan) = plan(&a.x, &at.limits(), dtype, true) else { return Ok(Vec::new()) };
+    let (centred, centred_stride) = (at.scratch(), centred_stride(cols, dtype) as u32);
     let partials = centred + centred_bytes(&a.x, dtype);
     let centring = centre(dtype, cols as u32);
     let params = CentreParams {
-        x: m.view(&a.x),
-        mean: m.view(&a.mean),
+        x: at.view(&a.x),
+        mean: at.view(&a.mean),
         centred,
         rows: rows as u32,
         cols: cols as u32,
         stride: stride as u32,
         centred_stride,
     };
-    let first = cuda.call(centring.kernel, &centring.configuration, centring.grid, &params)?;
-    let [tiles, fold] = products(cuda, &plan, (centred, centred_stride), partials, m.view(&a.m2), false)?;
-    Ok(Some(Bound { calls: vec![first, tiles, fold], reads: vec![a.x], writes: vec![a.mean, a.m2], zeroed: vec![a.m2] }))
+    let first = at.call(centring.kernel, &centring.configuration, centring.grid, &params)?;
+    let [tiles, fold] = products(at, &plan, (centred, centred_stride), partials, at.view(&a.m2), false)?;
+    Ok(vec![first, tiles, fold])
 }
 
-/// The same for [`AddArgs`]; there is no kernel for `x x'`.
-pub(super) fn add_footprint(a: &AddArgs, limits: &Limits, dtype: DType) -> Option<(Vec<View>, u64)> {
-    Some((vec![a.x, a.out], partial_bytes(&add_plan(a, limits, dtype)?)))
+/// The same for [`AddArgs`].
+pub(super) fn add_scratch(a: &AddArgs, dtype: DType, limits: &Limits) -> Option<u64> {
+    if a.transpose {
+        let shape = [a.x.rows, a.x.rows, a.x.cols];
+        return product_cuda::fits(dtype, shape, [1; 3], limits).then_some(0);
+    }
+    add_plan(a, limits, dtype).map(|plan| partial_bytes(&plan))
 }
 
 fn add_plan(a: &AddArgs, limits: &Limits, dtype: DType) -> Option<Plan> {
     // Buffers start at multiples of more than 16 bytes.
     let aligned = [a.x.offset, a.x.stride].iter().all(|n| (n * dtype.bytes()).is_multiple_of(16));
-    if a.transpose { None } else { plan(&a.x, limits, dtype, aligned) }
+    plan(&a.x, limits, dtype, aligned)
 }
 
-/// Resolves a launch; `None` where there is no kernel for it.
-pub(super) fn add_bind(a: &AddArgs, m: &CudaArena) -> Result<Option<Bound<Call>>> {
-    let cuda = m.cuda();
-    let Some(plan) = add_plan(a, &cuda.limits(), m.dtype()) else { return Ok(None) };
-    let x = (m.view(&a.x), a.x.stride as u32);
-    let calls = products(cuda, &plan, x, m.scratch(), m.view(&a.out), true)?;
-    Ok(Some(Bound { calls: calls.into(), reads: vec![a.x, a.out], writes: vec![a.out], zeroed: vec![] }))
+/// The calls of a launch for which there are kernels.
+pub(super) fn add_bind(a: &AddArgs, at: &mut Place) -> Result<Vec<Call>> {
+    if a.transpose {
+        let (x, out) = (Operand::rows(at.view(&a.x), a.x.cols), Operand::rows(at.view(&a.out), a.x.rows));
+        let product =
+            Product { accumulate: true, lower: true, ..Product::new([a.x.rows, a.x.rows, a.x.cols], x, x.transposed(), out) };
+        return Ok(vec![product.call(at)?]);
+    }
+    let Some(plan) = add_plan(a, &at.limits(), at.dtype()) else { return Ok(Vec::new()) };
+    let x = (at.view(&a.x), a.x.stride as u32);
+    products(at, &plan, x, at.scratch(), at.view(&a.out), true).map(Vec::from)
 }
 
 /// The partial tiles of `x'x`, and their fold into `out` `[cols, cols]`.
-fn products(cuda: &Cuda, plan: &Plan, x: (u64, u32), partials: u64, out: u64, add: bool) -> Result<[Call; 2]> {
+fn products(at: &Place, plan: &Plan, x: (u64, u32), partials: u64, out: u64, add: bool) -> Result<[Call; 2]> {
     let (gram, fold) = (&plan.gram, plan.fold(plan.shape.dtype)?);
     let params = plan.gram_params(x.0, x.1, partials);
-    let tiles = cuda.call(gram.kernel, &gram.configuration, gram.grid, &params)?;
+    let tiles = at.call(gram.kernel, &gram.configuration, gram.grid, &params)?;
     let params = plan.fold_params(partials, out, plan.shape.cols, add);
-    Ok([tiles, cuda.call(fold.kernel, &fold.configuration, fold.grid, &params)?])
+    Ok([tiles, at.call(fold.kernel, &fold.configuration, fold.grid, &params)?])
 }

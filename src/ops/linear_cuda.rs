@@ -1,27 +1,25 @@
 //! The CUDA launcher of [`super::linear`]: f32, with elementwise activations.
 
-use super::linear::{Args, Matrix};
-use super::offload::Bound;
-use crate::device::cuda::{Call, CudaArena, Lane};
+use super::linear::Args;
+use super::offload::Place;
+use crate::device::DType;
+use crate::device::cuda::Call;
 use crate::error::Result;
 use crate::kernel::linear::{LinearParams, LinearShape, choose};
+use crate::kernel::tuning::Limits;
 
-/// Resolves a launch, its weights uploaded through `lane`; `None` where there is no kernel for it.
-pub(super) fn bind(a: &Args, m: &CudaArena, lane: &mut Lane) -> Result<Option<Bound<Call>>> {
-    if a.kernel_views(m.dtype()).is_none() {
-        return Ok(None);
-    }
-    let cuda = m.cuda();
-    let mut at = |matrix: &Matrix| {
-        let offset = (matrix.row * matrix.tensor.cols + matrix.col) * m.dtype().bytes();
-        Ok(cuda.tensor(&matrix.tensor, lane)? + offset as u64)
-    };
-    let (x, y, w) = (m.view(&a.x), m.view(&a.y), at(&a.w)?);
-    let bias = a.bias.as_ref().map_or(Ok(0), at)?;
-    let weights = [Some(&a.w), a.bias.as_ref()].into_iter().flatten().map(|matrix| matrix.tensor.clone()).collect();
-    let pre = a.pre.map_or(0, |p| m.view(&p));
+/// Bytes of scratch memory; `None` where there is no kernel.
+pub(super) fn scratch(a: &Args, dtype: DType, _: &Limits) -> Option<u64> {
+    a.kernel_views(dtype).map(|_| 0)
+}
+
+/// The call of a launch for which there is a kernel.
+pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
+    let (x, y, w) = (at.view(&a.x), at.view(&a.y), at.matrix(&a.w)?);
+    let bias = a.bias.as_ref().map_or(Ok(0), |bias| at.matrix(bias))?;
+    let pre = a.pre.map_or(0, |p| at.view(&p));
     let pre_stride = a.pre.map_or(0, |p| p.stride);
-    let (w_stride, element) = (a.w.tensor.cols, m.dtype().bytes() as u64);
+    let (w_stride, element) = (a.w.tensor.cols, at.dtype().bytes() as u64);
     let rows = [(x, a.x.stride), (y, a.y.stride), (w, w_stride), (pre, pre_stride)];
     let aligned = rows.iter().all(|(at, stride)| at % 16 == 0 && (*stride as u64 * element).is_multiple_of(16));
     let shape = LinearShape {
@@ -32,7 +30,7 @@ pub(super) fn bind(a: &Args, m: &CudaArena, lane: &mut Lane) -> Result<Option<Bo
         epilogue: a.epilogue(),
         aligned,
     };
-    let plan = choose(&shape, &cuda.limits())?;
+    let plan = choose(&shape, &at.limits())?;
     let params = LinearParams {
         x,
         w,
@@ -49,8 +47,5 @@ pub(super) fn bind(a: &Args, m: &CudaArena, lane: &mut Lane) -> Result<Option<Bo
         column_tiles: plan.column_tiles,
     };
     let launch = &plan.launch;
-    let call = cuda.call(launch.kernel, &launch.configuration, launch.grid, &params)?;
-    let calls = vec![Call { weights, ..call }];
-    let reads = [a.x].into_iter().chain(a.accumulate.then_some(a.y)).collect();
-    Ok(Some(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect(), zeroed: vec![] }))
+    Ok(vec![at.call(launch.kernel, &launch.configuration, launch.grid, &params)?])
 }

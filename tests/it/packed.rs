@@ -84,7 +84,7 @@ fn ready(lm: &Lm, rows: usize, masked: bool, queries: Option<(usize, usize)>, pl
 impl Ready {
     fn run(&mut self, batch: &Packed) -> BTreeMap<Place, Vec<f64>> {
         self.session.run(batch).unwrap();
-        self.taps.iter().map(|(place, tap)| (*place, self.session.read(&tap.view))).collect()
+        self.taps.iter().map(|(place, tap)| (*place, self.session.read(&tap.view).unwrap())).collect()
     }
     fn width(&self, place: &Place) -> usize {
         self.taps[place].view.cols
@@ -314,8 +314,8 @@ fn batches_that_do_not_fit_are_refused() {
     let behind = session(false, Some((0, 2)), 5).unwrap_err().to_string();
     let sites = "rows read out at layer 0 and sites behind it; expected no site behind layer 0: the layers there need all rows";
     assert_eq!(behind, format!("operation forward: found {sites}"));
-    let (session, view) = session(false, None, 5).unwrap();
-    let part = |rows, columns: &[usize]| session.read_part(&view, rows, columns).unwrap_err().to_string();
+    let (mut session, view) = session(false, None, 5).unwrap();
+    let mut part = |rows, columns: &[usize]| session.read_part(&view, rows, columns).unwrap_err().to_string();
     assert_eq!(part(0..7, &[0]), "operation packing: found row 6; expected rows below 6");
     assert_eq!(
         part(0..6, &[0, view.cols]),

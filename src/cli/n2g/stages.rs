@@ -102,7 +102,7 @@ impl Run<'_> {
                 model_sha256: self.loaded.sha256.clone(),
                 tokenizer_sha256: self.tokenizer.sha256().into(),
             };
-            let tries = neurons.tries(origin, vocabulary.clone())?;
+            let (tries, lookup) = neurons.tries(origin, vocabulary.clone())?;
             dir.write(forest::FILE, &tries.to_bytes()?)?;
             let (mut tokens, mut scores) = (self.passes(&neurons), Vec::new().into_iter());
             if args.until == Until::Scores {
@@ -110,7 +110,7 @@ impl Run<'_> {
                 let windows =
                     choose(text.samples.count(), args.text_windows.map_or(TEXT_WINDOWS, NonZeroUsize::get), self.request.seed);
                 tokens += (windows.len() * t) as u64;
-                scores = neurons.text(&tries, text, &windows, self.held_out.is_none())?.into_iter();
+                scores = neurons.text((&tries, &lookup), text, &windows, self.held_out.is_none())?.into_iter();
             }
             let records = neurons.blocks().flat_map(|block| {
                 let block = block.inspect(|b| tokens += b.tokens);

@@ -55,6 +55,6 @@ mod tests {
         s.release(&[]);
         let all: Vec<Buffer> = (0..3).map(|_| s.matrix(&mut b, 1, 6).buffer).collect();
         assert!(all.contains(&x.buffer));
-        assert_eq!(b.finish().layout.lens(), [6, 6, 6]);
+        assert_eq!(b.finish().layout.slots().iter().map(|slot| slot.len).collect::<Vec<_>>(), [6, 6, 6]);
     }
 }

@@ -15,7 +15,7 @@ use crate::model::{Loaded, Tokenizer};
 /// The whole words of a vocabulary, and where they lie.
 #[derive(Debug)]
 pub struct Embedding {
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     /// By id: the token's text.
     texts: Vec<String>,
     /// Whole words, without the space in front.

@@ -16,7 +16,7 @@ const CONTINUES: &str = "##";
 #[derive(Debug)]
 pub struct Masked {
     pub lm: Lm,
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     /// By id: the token's text, and `None` of special tokens.
     texts: Vec<Option<String>>,
     frame: Frame,

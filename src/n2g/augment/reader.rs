@@ -1,23 +1,15 @@
 //! Logits of single rows of many short texts: forward passes in packed batches, which read out no row that
 //! nobody asks for. Nothing here knows what the texts are for.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-use rayon::prelude::*;
-
-use crate::data::packed::Packed;
-use crate::data::session::Session;
-use crate::device::{Builder, Device, View};
-use crate::error::{Error, Result};
+use super::super::passes::{Batch, Passes};
+use crate::data::buckets::buckets;
+use crate::device::Device;
+use crate::error::Result;
 use crate::model::Lm;
-use crate::model::lm::forward::{Inputs, forward};
 use crate::model::site::{Place, Site};
 
-/// Rows of a full batch, and the fewest of one.
+/// Rows of a full batch.
 const ROWS: usize = 512;
-const FEWEST_ROWS: usize = 128;
 /// Logits of a full batch.
 const LOGITS: usize = 1 << 22;
 
@@ -43,48 +35,27 @@ impl Ask {
     }
 }
 
-/// What a program is built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Shape {
-    rows: usize,
-    /// Keys of all sequences; as many as rows where none share any.
-    keys: usize,
-    reads: usize,
-    longest: usize,
-}
-
-/// A program in its arena, and where the logits are.
-#[derive(Debug)]
-struct Ready {
-    session: Session,
-    logits: View,
-}
-
 /// Runs asks through a model with a head.
 #[derive(Debug)]
-pub struct Reader<'a> {
-    device: &'a Device,
-    lm: &'a Lm,
-    lanes: Vec<Mutex<HashMap<Shape, Ready>>>,
-    tokens: AtomicU64,
-}
+pub struct Reader<'a>(Passes<'a>);
 
 impl<'a> Reader<'a> {
     /// A reader of `lm`, which must have a head.
     pub fn new(device: &'a Device, lm: &'a Lm) -> Self {
-        let lanes = (0..device.lanes()).map(|_| Mutex::default()).collect();
-        Self { device, lm, lanes, tokens: AtomicU64::new(0) }
+        Self(Passes::new(device, lm, PLACE, u64::MAX))
     }
     /// Rows computed so far, without those that fill batches up.
     pub fn tokens(&self) -> u64 {
-        self.tokens.load(Ordering::Relaxed)
+        self.0.tokens()
     }
     /// What `f` makes of the logits of each ask, by its number: of the row of the base, then of each row of
     /// `behind`, back to back. They depend on the asks alone, not on threads.
     pub fn run<T: Send>(&self, asks: &[Ask], f: impl Fn(usize, &[f64]) -> T + Sync) -> Result<Vec<T>> {
-        let batches = self.batches(asks);
-        let one = |batch: &Vec<usize>| self.run_batch(asks, batch, &f);
-        let answers: Vec<Result<Vec<T>>> = self.device.host().install(|| batches.par_iter().map(one).collect());
+        let most_reads = (LOGITS / self.0.lm.d_vocab_out().max(1)).max(1);
+        // What an ask takes of a batch, in rows: by its own, or by its logits where those are the scarcer.
+        let costs: Vec<usize> = asks.iter().map(|a| a.rows().max((a.reads() * ROWS).div_ceil(most_reads))).collect();
+        let batches: Vec<Vec<usize>> = buckets(&costs, ROWS).into_iter().map(|b| b.sequences).collect();
+        let answers = self.0.each(&batches, |batch| self.run_batch(asks, batch, &f));
         let mut all: Vec<Option<T>> = asks.iter().map(|_| None).collect();
         for (batch, answers) in batches.iter().zip(answers) {
             for (&i, answer) in batch.iter().zip(answers?) {
@@ -93,77 +64,24 @@ impl<'a> Reader<'a> {
         }
         Ok(all.into_iter().flatten().collect())
     }
-    /// Numbers of the asks that run together, long ones first.
-    fn batches(&self, asks: &[Ask]) -> Vec<Vec<usize>> {
-        let most_reads = (LOGITS / self.lm.d_vocab_out().max(1)).max(1);
-        let mut order: Vec<usize> = (0..asks.len()).collect();
-        order.sort_by_key(|&i| std::cmp::Reverse(asks[i].rows()));
-        let mut batches: Vec<Vec<usize>> = Vec::new();
-        let (mut rows, mut reads) = (0, 0);
-        for i in order {
-            let ask = &asks[i];
-            match batches.last_mut().filter(|_| rows + ask.rows() <= ROWS && reads + ask.reads() <= most_reads) {
-                Some(batch) => batch.push(i),
-                None => {
-                    (rows, reads) = (0, 0);
-                    batches.push(vec![i]);
-                }
-            }
-            (rows, reads) = (rows + ask.rows(), reads + ask.reads());
-        }
-        batches
-    }
-    fn run_batch<T>(&self, asks: &[Ask], batch: &[usize], f: &(impl Fn(usize, &[f64]) -> T + Sync)) -> Result<Vec<T>> {
-        let (mut packed, mut read, mut longest) = (Packed::default(), Vec::new(), 0);
-        for ask in batch.iter().map(|&i| &asks[i]) {
-            let start = packed.rows();
-            packed.push(&ask.base);
-            longest = longest.max(ask.base.len());
-            read.push((start + ask.read) as u32);
+    fn run_batch<T>(&self, asks: &[Ask], numbers: &[usize], f: &(impl Fn(usize, &[f64]) -> T + Sync)) -> Result<Vec<T>> {
+        let mut batch = Batch::default();
+        for ask in numbers.iter().map(|&i| &asks[i]) {
+            let start = batch.push(&ask.base);
+            batch.read([start + ask.read]);
             for tokens in &ask.behind {
-                read.extend((packed.rows()..packed.rows() + tokens.len()).map(|row| row as u32));
-                packed.push_behind(start..start + ask.base.len(), tokens);
-                longest = longest.max(ask.base.len() + tokens.len());
+                let row = batch.push_behind(start..start + ask.base.len(), tokens);
+                batch.read(row..row + tokens.len());
             }
         }
-        self.tokens.fetch_add(packed.rows() as u64, Ordering::Relaxed);
-        let rows = packed.rows().next_power_of_two().max(FEWEST_ROWS);
-        // Every row that fills up is a key too.
-        let keys = packed.keys() + rows - packed.rows();
-        let keys = std::iter::successors(Some(rows), |k| Some(2 * k)).find(|k| *k >= keys).unwrap_or(keys);
-        let longest = longest.next_power_of_two().max(64).min(self.lm.n_ctx);
-        let shape = Shape { rows, keys, reads: read.len().next_power_of_two().min(rows), longest };
-        packed.read(&read);
-        packed.fill_up(shape.rows, shape.reads);
-        packed.fill_keys(shape.keys);
-        let lane = rayon::current_thread_index().unwrap_or(0) % self.lanes.len();
-        let mut lane = self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = match lane.entry(shape) {
-            std::collections::hash_map::Entry::Occupied(ready) => ready.into_mut(),
-            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(self.ready(shape)?),
-        };
-        ready.session.run(&packed)?;
-        let (values, width) = (ready.session.read(&ready.logits), ready.logits.cols);
+        let (values, width) = self.0.run(batch, |session, logits, _| Ok((session.read(logits)?, logits.cols)))?;
         let mut rest = values.as_slice();
         let answer = |&i: &usize| {
             let (own, later) = rest.split_at(asks[i].reads() * width);
             rest = later;
             f(i, own)
         };
-        Ok(batch.iter().map(answer).collect())
-    }
-    fn ready(&self, shape: Shape) -> Result<Ready> {
-        let mut b = Builder::new(self.lm.dtype);
-        let queries = Some((self.lm.blocks.len().saturating_sub(1), shape.reads));
-        let inputs = match shape.keys == shape.rows {
-            true => Inputs::new(&mut b, shape.rows, shape.longest, false, queries),
-            false => Inputs::sharing(&mut b, shape.rows, shape.keys, shape.longest, queries),
-        };
-        let taps = forward(&mut b, self.lm, inputs, &[PLACE])?;
-        let logits = taps.get(&PLACE).map(|tap| tap.view).ok_or_else(|| {
-            Error::numeric("logits", "a forward pass without them", "a forward pass with what it was asked for")
-        })?;
-        Ok(Ready { session: Session::new(self.device, b.finish(), inputs)?, logits })
+        Ok(numbers.iter().map(answer).collect())
     }
 }
 

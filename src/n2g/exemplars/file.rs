@@ -84,12 +84,9 @@ pub fn write(
     }
     let file = TensorFile::create(path, dtype, metadata, &entries)?;
     for (i, piece) in pieces.iter().enumerate() {
-        match (piece, dtype) {
-            (Piece::Integer(values), _) => file.write(i, 0, bytemuck::cast_slice(values))?,
-            (Piece::Real(values), DType::F64) => file.write(i, 0, bytemuck::cast_slice(values))?,
-            (Piece::Real(values), DType::F32) => {
-                file.write(i, 0, bytemuck::cast_slice(&values.iter().map(|x| *x as f32).collect::<Vec<_>>()))?;
-            }
+        match piece {
+            Piece::Integer(values) => file.write(i, 0, bytemuck::cast_slice(values))?,
+            Piece::Real(values) => file.write_real(i, 0, values)?,
         }
     }
     file.finish()

@@ -1,51 +1,106 @@
 //! The CUDA side of an offloaded program: one allocation for the buffers that kernels touch, and
 //! batches of launches that are captured as graphs.
 
-use super::{Bound, Segment, Work, each_launch};
+use super::{Segment, Work, each_launch};
 use crate::device::cuda::{Call, Cuda, CudaArena, Lane, Replay, Space};
-use crate::device::{Program, View};
+use crate::device::{DType, IntBuffer, Program, Tensor, View};
 use crate::error::Result;
-use crate::ops::{Launch, gram_cuda, linear_cuda};
+use crate::kernel::count::{self, COUNT, CountParams};
+use crate::kernel::tuning::Limits;
+use crate::kernel::{Configuration, Kernel, Params};
+use crate::ops::linear::Matrix;
+use crate::ops::{Launch, gram_cuda, linear_cuda, product_cuda};
+
+macro_rules! kernels {
+    ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
+        /// Bytes of scratch memory of a launch; `None` where there is no kernel for it.
+        fn scratch(l: &Launch, dtype: DType, limits: &Limits) -> Option<u64> {
+            match l {
+                $(Launch::$name(a) => $file::$scratch(a, dtype, limits),)*
+                _ => None,
+            }
+        }
+
+        /// The calls of a launch for which there are kernels.
+        fn calls(l: &Launch, at: &mut Place) -> Result<Vec<Call>> {
+            match l {
+                $(Launch::$name(a) => $file::$bind(a, at),)*
+                _ => Ok(Vec::new()),
+            }
+        }
+    };
+}
+
+kernels! {
+    Cross => product_cuda, cross_scratch, cross_bind;
+    Gram => gram_cuda, scratch, bind;
+    GramAdd => gram_cuda, add_scratch, add_bind;
+    Linear => linear_cuda, scratch, bind;
+}
+
+/// Where the operands of a launch lie on the device.
+pub(in crate::ops) struct Place<'a> {
+    arena: &'a mut CudaArena,
+    lane: &'a mut Lane,
+}
+
+impl Place<'_> {
+    pub fn dtype(&self) -> DType {
+        self.arena.dtype()
+    }
+    pub fn limits(&self) -> Limits {
+        self.arena.cuda().limits()
+    }
+    /// The address of a view's first element.
+    pub fn view(&self, v: &View) -> u64 {
+        self.arena.view(v)
+    }
+    /// The address of a buffer of u32.
+    pub fn ints(&self, b: IntBuffer) -> u64 {
+        self.arena.ints(b)
+    }
+    /// The address of a weight, which is uploaded when it is first asked for.
+    pub fn tensor(&mut self, tensor: &Tensor) -> Result<u64> {
+        self.arena.cuda().clone().tensor(tensor, self.lane)
+    }
+    /// The address of the first element of a block of a weight.
+    pub fn matrix(&mut self, m: &Matrix) -> Result<u64> {
+        let offset = (m.row * m.tensor.cols + m.col) * self.dtype().bytes();
+        Ok(self.tensor(&m.tensor)? + offset as u64)
+    }
+    /// The address of the launch's scratch memory, a multiple of 256.
+    pub fn scratch(&self) -> u64 {
+        self.arena.scratch()
+    }
+    /// Puts a small table on the device for as long as the program is bound to it, and gives its address.
+    pub fn constants(&mut self, bytes: &[u8]) -> Result<u64> {
+        self.arena.table(bytes, self.lane)
+    }
+    /// Resolves a launch of `kernel` with its parameter block.
+    pub fn call(&self, kernel: &Kernel, configuration: &Configuration, grid: [u32; 3], params: &impl Params) -> Result<Call> {
+        self.arena.cuda().call(kernel, configuration, grid, params)
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Side {
     lane: Lane,
     arena: CudaArena,
-    /// Whether a buffer was zeroed and nothing but the lower triangle of a Gram matrix written since.
-    is_zero: Vec<bool>,
 }
 
 /// Launches of a segment.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     calls: Vec<Call>,
-    /// What the calls write, by slot.
-    writes: Vec<usize>,
-    /// Of that, the matrices that are zero where no call touches them.
-    zeroed: Vec<View>,
     /// The captured launches, from the second run on.
     replay: Option<Replay>,
     warm: bool,
 }
 
 impl Batch {
-    fn new(bound: &mut Bound<Call>) -> Self {
-        let writes = bound.writes.iter().map(|v| v.buffer.slot()).collect();
-        let (calls, zeroed) = (std::mem::take(&mut bound.calls), std::mem::take(&mut bound.zeroed));
-        Self { calls, writes, zeroed, ..Self::default() }
-    }
-    fn zeroes(&self, slot: usize) -> bool {
-        self.zeroed.iter().any(|v| v.buffer.slot() == slot)
-    }
-    /// Takes the calls of `later` behind its own, unless one side needs zeros where the other writes.
+    /// Takes the calls of `later` behind its own.
     pub fn append(&mut self, later: &mut Self) -> bool {
-        let differ = |slot: &usize| self.writes.contains(slot) && self.zeroes(*slot) != later.zeroes(*slot);
-        if later.writes.iter().any(differ) {
-            return false;
-        }
         self.calls.append(&mut later.calls);
-        self.writes.append(&mut later.writes);
-        self.zeroed.append(&mut later.zeroed);
         true
     }
 }
@@ -53,11 +108,11 @@ impl Batch {
 /// The launches of a program without the host beside them, in memory of their own, for those that
 /// time them; `None` where an operation has no kernel.
 pub fn cuda_calls(cuda: &Cuda, program: &Program<Launch>) -> Result<Option<(CudaArena, Vec<Call>)>> {
-    let arena = CudaArena::new(cuda, space(cuda, program), program.dtype)?;
+    let mut arena = CudaArena::new(cuda, space(cuda, program), program.dtype)?;
     let (mut lane, mut calls) = (Lane::new(cuda)?, Vec::new());
     for l in &program.launches {
-        match bind(l, &arena, &mut lane)? {
-            Some(bound) => calls.extend(bound.calls),
+        match bind(l, &mut arena, &mut lane)? {
+            Some(bound) => calls.extend(bound),
             None => return Ok(None),
         }
     }
@@ -70,26 +125,28 @@ pub fn cuda_bytes(cuda: &Cuda, program: &Program<Launch>) -> u64 {
 }
 
 /// Resolves a launch, its weights uploaded through `lane`; `None` where there is no kernel for it.
-fn bind(l: &Launch, arena: &CudaArena, lane: &mut Lane) -> Result<Option<Bound<Call>>> {
-    match l {
-        Launch::Linear(a) => linear_cuda::bind(a, arena, lane),
-        Launch::Gram(a) => gram_cuda::bind(a, arena),
-        Launch::GramAdd(a) => gram_cuda::add_bind(a, arena),
-        _ => Ok(None),
+fn bind(l: &Launch, arena: &mut CudaArena, lane: &mut Lane) -> Result<Option<Vec<Call>>> {
+    if scratch(l, arena.dtype(), &arena.cuda().limits()).is_none() {
+        return Ok(None);
     }
+    let mut calls = calls(l, &mut Place { arena, lane })?;
+    if let Some(first) = calls.first_mut() {
+        first.weights = l.operands().tensors;
+    }
+    Ok(Some(calls))
 }
 
 /// Whether there is a kernel for a launch of `program`.
 pub(super) fn has_kernel(l: &Launch, cuda: &Cuda, program: &Program<Launch>) -> bool {
-    footprint(l, cuda, program).is_some()
+    scratch(l, program.dtype, &cuda.limits()).is_some()
 }
 
 /// Bytes of the weights that kernels of `program` read and that are not on the device yet.
 pub(super) fn missing_weights(cuda: &Cuda, program: &Program<Launch>) -> u64 {
     let mut weights = Vec::new();
     each_launch(&program.launches, &mut |l| {
-        if let (Launch::Linear(a), true) = (l, has_kernel(l, cuda, program)) {
-            weights.extend([Some(&a.w), a.bias.as_ref()].into_iter().flatten().map(|matrix| matrix.tensor.clone()));
+        if has_kernel(l, cuda, program) {
+            weights.extend(l.operands().tensors);
         }
     });
     cuda.missing_bytes(weights.iter())
@@ -98,55 +155,54 @@ pub(super) fn missing_weights(cuda: &Cuda, program: &Program<Launch>) -> u64 {
 /// What `program` takes: the buffers that kernels touch, and the most scratch memory that one of its
 /// launches takes.
 pub(super) fn space(cuda: &Cuda, program: &Program<Launch>) -> Space {
-    let mut used = vec![false; program.layout.lens().len()];
-    let mut scratch = 0;
+    let mut used = vec![false; program.layout.slots().len()];
+    let mut most = 0;
     each_launch(&program.launches, &mut |l| {
-        if let Some((views, bytes)) = footprint(l, cuda, program) {
-            views.iter().for_each(|v| used[v.buffer.slot()] = true);
-            scratch = scratch.max(bytes);
+        if let Some(bytes) = scratch(l, program.dtype, &cuda.limits()) {
+            let o = l.operands();
+            o.reads.iter().chain(&o.writes).for_each(|v| used[v.buffer.slot()] = true);
+            o.int_reads.iter().chain(&o.int_writes).for_each(|b| used[b.slot()] = true);
+            most = most.max(bytes);
         }
     });
-    Space::new(&program.layout, program.dtype, &used, scratch)
-}
-
-/// The views and the scratch bytes of a launch for which there are kernels; `None` for others.
-fn footprint(l: &Launch, cuda: &Cuda, program: &Program<Launch>) -> Option<(Vec<View>, u64)> {
-    match l {
-        Launch::Linear(a) => a.kernel_views(program.dtype).map(|views| (views, 0)),
-        Launch::Gram(a) => gram_cuda::footprint(a, &cuda.limits(), program.dtype),
-        Launch::GramAdd(a) => gram_cuda::add_footprint(a, &cuda.limits(), program.dtype),
-        _ => None,
-    }
+    Space::new(&program.layout, program.dtype, &used, most)
 }
 
 impl Side {
     pub fn new(cuda: &Cuda, program: &Program<Launch>) -> Result<Self> {
         let arena = CudaArena::new(cuda, space(cuda, program), program.dtype)?;
-        Ok(Self { lane: Lane::new(cuda)?, arena, is_zero: vec![false; program.layout.lens().len()] })
+        Ok(Self { lane: Lane::new(cuda)?, arena })
     }
     /// Resolves a launch; `None` where there is no kernel for it.
     pub fn bind(&mut self, l: &Launch) -> Result<Option<Segment>> {
-        let Some(mut bound) = bind(l, &self.arena, &mut self.lane)? else { return Ok(None) };
-        let batch = Batch::new(&mut bound);
-        Ok(Some(Segment::new(bound, |_| Work::Cuda(batch))))
+        let calls = bind(l, &mut self.arena, &mut self.lane)?;
+        Ok(calls.map(|calls| Segment::new(&l.operands(), Work::Cuda(Batch { calls, ..Batch::default() }))))
+    }
+    /// Adds the counting of `index` to launches that are to be repeated; `false` where it is not on the device.
+    pub fn count(&self, index: IntBuffer, batch: &mut Batch) -> Result<bool> {
+        if !self.arena.has(index.slot()) {
+            return Ok(false);
+        }
+        let params = CountParams { number: self.arena.ints(index) };
+        batch.calls.push(self.arena.cuda().call(&COUNT, &count::configuration(), [1, 1, 1], &params)?);
+        Ok(true)
     }
     pub fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
-        self.is_zero[slot] = false;
         self.lane.upload(self.arena.slot(slot), bytes)
     }
     pub fn download(&mut self, slot: usize, bytes: &mut [u8]) -> Result<()> {
         self.lane.download(self.arena.slot(slot), bytes)
     }
+    /// Zeroes a slot; `false` where it has no place here.
+    pub fn zero(&mut self, slot: usize, bytes: usize) -> Result<bool> {
+        let here = self.arena.has(slot);
+        if here {
+            self.lane.fill(self.arena.slot(slot), 0, bytes)?;
+        }
+        Ok(here)
+    }
     /// Launches; captures what was launched once and replays it from then on.
     pub fn run(&mut self, batch: &mut Batch) -> Result<()> {
-        for v in &batch.zeroed {
-            if !std::mem::replace(&mut self.is_zero[v.buffer.slot()], true) {
-                self.lane.fill(self.arena.view(v), 0, v.rows * v.cols * self.arena.dtype().bytes())?;
-            }
-        }
-        for slot in &batch.writes {
-            self.is_zero[*slot] &= batch.zeroes(*slot);
-        }
         if batch.warm && batch.replay.is_none() {
             batch.replay = Some(self.lane.capture(&batch.calls)?);
         }

@@ -4,23 +4,15 @@
 mod cuda;
 mod wgpu;
 
+pub(super) use cuda::Place;
 pub use cuda::{cuda_bytes, cuda_calls};
 
 use crate::device::cuda::Lane;
-use crate::device::{Arena, Buffer, Device, IntBuffer, Program, Real, View};
+use crate::device::{Arena, Device, IntBuffer, Program, Real, View};
 use crate::error::Result;
 
+use super::operands::Operands;
 use super::{Launch, launch};
-
-/// What a launch becomes on a device: its calls, the views they read and those they write.
-#[derive(Debug)]
-pub(super) struct Bound<C> {
-    pub calls: Vec<C>,
-    pub reads: Vec<View>,
-    pub writes: Vec<View>,
-    /// Of those written, the ones of which a part is never touched and stays zero.
-    pub zeroed: Vec<View>,
-}
 
 /// A program bound to a device beside its arena on the host.
 #[derive(Debug)]
@@ -42,15 +34,26 @@ enum Gpu {
 enum Step {
     Host(Box<Launch>),
     Device(Segment),
-    Repeat { count: usize, index: IntBuffer, steps: Vec<Step> },
+    /// Counted by the host.
+    Repeat {
+        count: usize,
+        index: IntBuffer,
+        steps: Vec<Step>,
+    },
+    /// Counted on the device.
+    Loop {
+        count: usize,
+        index: IntBuffer,
+        segment: Segment,
+    },
 }
 
 /// Launches that follow each other on the device.
 #[derive(Debug)]
 struct Segment {
-    /// Buffers that must be there before: those read, and those written in part.
-    needs: Vec<Buffer>,
-    writes: Vec<Buffer>,
+    /// Slots that must be there before: those read, and those written in part.
+    needs: Vec<usize>,
+    writes: Vec<usize>,
     work: Work,
 }
 
@@ -79,19 +82,32 @@ impl Mirror {
             Device::Wgpu { wgpu, .. } => Gpu::Wgpu(wgpu::Side::new(wgpu, program)?),
         };
         let steps = gpu.bind(&program.launches)?;
-        let slots = program.layout.lens().len();
+        let slots = program.layout.slots().len();
         let sides = Sides { host_newer: vec![true; slots], device_newer: vec![false; slots] };
         Ok(Some(Self { gpu, steps, sides }))
     }
     /// Runs the program: as [`super::run_cpu`], with the operations that the device has kernels for
-    /// done there. Afterwards the host's arena holds every result.
+    /// done there. What was computed there stays there until it is fetched.
     pub fn run<T: Real>(&mut self, program: &Program<Launch>, host: &mut Arena<T>) -> Result<()> {
-        for b in &program.zeroed {
-            host.real_mut(*b).fill(T::ZERO);
-        }
         let Self { gpu, steps, sides } = self;
-        run_steps(steps, sides, gpu, host)?;
-        sides.bring_home(gpu, host)
+        sides.note_host(host);
+        for b in &program.zeroed {
+            if gpu.zero(b.slot(), b.len * T::DTYPE.bytes())? {
+                sides.note_device(b.slot());
+            } else {
+                host.real_mut(*b).fill(T::ZERO);
+            }
+        }
+        run_steps(steps, sides, gpu, host)
+    }
+    /// Brings the newest content of a slot to the host.
+    pub fn fetch<T: Real>(&mut self, slot: usize, host: &mut Arena<T>) -> Result<()> {
+        self.sides.note_host(host);
+        self.sides.fetch(slot, &mut self.gpu, host)
+    }
+    /// Brings the newest content of every buffer to the host.
+    pub fn bring_home<T: Real>(&mut self, host: &mut Arena<T>) -> Result<()> {
+        self.sides.bring_home(&mut self.gpu, host)
     }
 }
 
@@ -144,7 +160,8 @@ impl Gpu {
         let mut steps: Vec<Step> = Vec::new();
         for l in launches {
             if let Launch::Repeat { count, index, launches } = l {
-                steps.push(Step::Repeat { count: *count, index: *index, steps: self.bind(launches)? });
+                let inner = self.bind(launches)?;
+                steps.push(self.repeat(*count, *index, inner)?);
                 continue;
             }
             let segment = match self {
@@ -163,6 +180,25 @@ impl Gpu {
         }
         Ok(steps)
     }
+    /// Counts on the device where all of the steps are there.
+    fn repeat(&self, count: usize, index: IntBuffer, mut steps: Vec<Step>) -> Result<Step> {
+        let Gpu::Cuda(side) = self else { return Ok(Step::Repeat { count, index, steps }) };
+        let counted = match &mut steps[..] {
+            [Step::Device(Segment { work: Work::Cuda(batch), .. })] => side.count(index, batch)?,
+            _ => false,
+        };
+        Ok(match steps.pop() {
+            Some(Step::Device(segment)) if counted => Step::Loop { count, index, segment },
+            last => Step::Repeat { count, index, steps: steps.into_iter().chain(last).collect() },
+        })
+    }
+    /// Zeroes a slot on the device; `false` where it has no place there.
+    fn zero(&mut self, slot: usize, bytes: usize) -> Result<bool> {
+        match self {
+            Gpu::Cuda(side) => side.zero(slot, bytes),
+            Gpu::Wgpu(_) => Ok(false),
+        }
+    }
     fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
         match self {
             Gpu::Cuda(side) => side.upload(slot, bytes),
@@ -178,16 +214,18 @@ impl Gpu {
 }
 
 impl Segment {
-    fn new<C>(bound: Bound<C>, work: impl FnOnce(Vec<C>) -> Work) -> Self {
-        let Bound { calls, reads, writes, .. } = bound;
+    fn new(operands: &Operands, work: Work) -> Self {
         let covers = |v: &View| v.is_contiguous() && v.rows * v.cols == v.buffer.len;
-        let mut needs: Vec<Buffer> = Vec::new();
-        for v in reads.iter().chain(writes.iter().filter(|v| !covers(v))) {
-            if !needs.contains(&v.buffer) {
-                needs.push(v.buffer);
+        let views = operands.reads.iter().chain(operands.writes.iter().filter(|v| !covers(v)));
+        let needed = views.map(|v| v.buffer.slot()).chain(operands.int_reads.iter().map(|b| b.slot()));
+        let mut needs = Vec::new();
+        for slot in needed {
+            if !needs.contains(&slot) {
+                needs.push(slot);
             }
         }
-        Self { needs, writes: writes.iter().map(|v| v.buffer).collect(), work: work(calls) }
+        let writes = operands.writes.iter().map(|v| v.buffer.slot());
+        Self { needs, writes: writes.chain(operands.int_writes.iter().map(|b| b.slot())).collect(), work }
     }
     /// Takes what `later` does behind its own work; gives it back where the two cannot be one.
     fn join(&mut self, mut later: Self) -> Option<Self> {
@@ -199,30 +237,31 @@ impl Segment {
         if !joined {
             return Some(later);
         }
-        let new = later.needs.iter().filter(|b| !self.writes.contains(b) && !self.needs.contains(b));
-        let new: Vec<Buffer> = new.copied().collect();
+        let new = later.needs.iter().filter(|slot| !self.writes.contains(slot) && !self.needs.contains(slot));
+        let new: Vec<usize> = new.copied().collect();
         self.needs.extend(new);
         self.writes.extend(later.writes);
         None
     }
-    fn run<T: Real>(&mut self, sides: &mut Sides, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
+    /// Brings what the work needs to the device.
+    fn prepare<T: Real>(&self, sides: &mut Sides, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
         sides.note_host(host);
-        for b in &self.needs {
-            if sides.host_newer[b.slot()] {
-                gpu.upload(b.slot(), bytemuck::cast_slice(host.real(*b)))?;
-                sides.host_newer[b.slot()] = false;
+        for &slot in &self.needs {
+            if std::mem::take(&mut sides.host_newer[slot]) {
+                gpu.upload(slot, host.bytes(slot))?;
             }
         }
+        Ok(())
+    }
+    /// Does the work, once prepared.
+    fn work<T: Real>(&mut self, sides: &mut Sides, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
         match (&mut self.work, gpu) {
             (Work::Cuda(batch), Gpu::Cuda(side)) => side.run(batch)?,
             (Work::Wgpu(batch), Gpu::Wgpu(side)) => side.run(batch)?,
             (Work::WgpuGram(gram), Gpu::Wgpu(side)) => return side.gram(gram, host),
             _ => unreachable!("a segment is run by the side that bound it"),
         }
-        for b in &self.writes {
-            sides.host_newer[b.slot()] = false;
-            sides.device_newer[b.slot()] = true;
-        }
+        self.writes.iter().for_each(|slot| sides.note_device(*slot));
         Ok(())
     }
 }
@@ -234,7 +273,17 @@ fn run_steps<T: Real>(steps: &mut [Step], sides: &mut Sides, gpu: &mut Gpu, host
                 sides.bring_home(gpu, host)?;
                 launch(l, host);
             }
-            Step::Device(segment) => segment.run(sides, gpu, host)?,
+            Step::Device(segment) => {
+                segment.prepare(sides, gpu, host)?;
+                segment.work(sides, gpu, host)?;
+            }
+            Step::Loop { count, index, segment } => {
+                sides.note_host(host);
+                gpu.zero(index.slot(), size_of::<u32>())?;
+                sides.note_device(index.slot());
+                segment.prepare(sides, gpu, host)?;
+                (0..*count).try_for_each(|_| segment.work(sides, gpu, host))?;
+            }
             Step::Repeat { count, index, steps } => {
                 for i in 0..*count {
                     host.int_mut(*index)[0] = i as u32;
@@ -256,15 +305,21 @@ impl Sides {
             }
         }
     }
+    /// Notes that the device has written.
+    fn note_device(&mut self, slot: usize) {
+        self.host_newer[slot] = false;
+        self.device_newer[slot] = true;
+    }
+    fn fetch<T: Real>(&mut self, slot: usize, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
+        if self.device_newer[slot] {
+            gpu.download(slot, host.bytes_mut(slot))?;
+            self.device_newer[slot] = false;
+        }
+        Ok(())
+    }
     /// Copies to the host what is newer on the device: an operation there may read any buffer.
     fn bring_home<T: Real>(&mut self, gpu: &mut Gpu, host: &mut Arena<T>) -> Result<()> {
         self.note_host(host);
-        for (slot, newer) in self.device_newer.iter_mut().enumerate() {
-            if *newer {
-                gpu.download(slot, bytemuck::cast_slice_mut(&mut host.slots()[slot]))?;
-                *newer = false;
-            }
-        }
-        Ok(())
+        (0..self.device_newer.len()).try_for_each(|slot| self.fetch(slot, gpu, host))
     }
 }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use super::{Bound, Segment, Work, each_launch};
+use super::{Segment, Work, each_launch};
 use crate::device::wgpu::{self, Recorded, Wgpu, WgpuBuffer};
 use crate::device::{Arena, DType, Program, Real, View};
 use crate::error::Result;
 use crate::ops::gram_wgpu::{self, GramPending};
 use crate::ops::linear::Matrix;
 use crate::ops::linear_wgpu::{self, LinearCall};
+use crate::ops::operands::Operands;
 use crate::ops::{Launch, gram, linear};
 
 #[derive(Debug)]
@@ -50,7 +51,7 @@ fn footprint(l: &Launch, dtype: DType) -> Option<Vec<View>> {
 }
 
 fn used(program: &Program<Launch>) -> Vec<bool> {
-    let mut used = vec![false; program.layout.lens().len()];
+    let mut used = vec![false; program.layout.slots().len()];
     each_launch(&program.launches, &mut |l| {
         footprint(l, program.dtype).into_iter().flatten().for_each(|v| used[v.buffer.slot()] = true);
     });
@@ -59,9 +60,8 @@ fn used(program: &Program<Launch>) -> Vec<bool> {
 
 /// Bytes of the buffers that kernels of `program` touch.
 pub(super) fn bytes(program: &Program<Launch>) -> u64 {
-    let lens = program.layout.lens().iter().zip(used(program));
-    let bytes = lens.filter(|(_, used)| *used).map(|(len, _)| (*len as u64).saturating_mul(program.dtype.bytes() as u64));
-    bytes.fold(0, u64::saturating_add)
+    let slots = program.layout.slots().iter().zip(used(program));
+    slots.filter(|(_, used)| *used).map(|(slot, _)| slot.bytes(program.dtype.bytes())).fold(0, u64::saturating_add)
 }
 
 /// Whether there is a kernel for a launch of `program`.
@@ -71,8 +71,9 @@ pub(super) fn has_kernel(l: &Launch, program: &Program<Launch>) -> bool {
 
 impl Side {
     pub fn new(device: &Arc<Wgpu>, program: &Program<Launch>) -> Result<Self> {
-        let make = |(len, used): (&usize, bool)| used.then(|| device.buffer((len * program.dtype.bytes()) as u64)).transpose();
-        let buffers = program.layout.lens().iter().zip(used(program)).map(make).collect::<Result<_>>()?;
+        let slots = program.layout.slots().iter().zip(used(program));
+        let made = slots.map(|(slot, used)| used.then(|| device.buffer(slot.bytes(program.dtype.bytes()))).transpose());
+        let buffers = made.collect::<Result<_>>()?;
         Ok(Self { device: Arc::clone(device), buffers, dtype: program.dtype })
     }
     fn buffer(&self, slot: usize) -> &WgpuBuffer {
@@ -88,17 +89,17 @@ impl Side {
             return Ok(None);
         }
         Ok(match l {
-            Launch::Linear(a) => Some(Segment::new(self.linear(a)?, |calls| Work::Wgpu(Batch(calls)))),
+            Launch::Linear(a) => Some(Segment::new(&l.operands(), Work::Wgpu(Batch(self.linear(a)?)))),
             Launch::Gram(a) => {
                 let pending = gram_wgpu::gram(&self.device, self.view(&a.x))?;
-                let gram = Gram { args: a.clone(), pending };
-                let bound = Bound { calls: vec![gram], reads: vec![a.x], writes: vec![], zeroed: vec![] };
-                Some(Segment::new(bound, |mut grams| Work::WgpuGram(Box::new(grams.remove(0)))))
+                // The host writes the results.
+                let operands = Operands { writes: Vec::new(), ..l.operands() };
+                Some(Segment::new(&operands, Work::WgpuGram(Box::new(Gram { args: a.clone(), pending }))))
             }
             _ => None,
         })
     }
-    fn linear(&self, a: &linear::Args) -> Result<Bound<Recorded>> {
+    fn linear(&self, a: &linear::Args) -> Result<Vec<Recorded>> {
         a.check()?;
         let held = |matrix: &Matrix| self.device.tensor(&matrix.tensor);
         let (w, bias) = (held(&a.w)?, a.bias.as_ref().map(held).transpose()?);
@@ -111,9 +112,7 @@ impl Side {
             pre: a.pre.as_ref().map(|p| self.view(p)),
             y: self.view(&a.y),
         };
-        let calls = linear_wgpu::linear(&self.device, &call)?;
-        let reads = [a.x].into_iter().chain(a.accumulate.then_some(a.y)).collect();
-        Ok(Bound { calls, reads, writes: [a.y].into_iter().chain(a.pre).collect(), zeroed: vec![] })
+        linear_wgpu::linear(&self.device, &call)
     }
     pub fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
         self.device.upload(self.buffer(slot), 0, bytes)

@@ -10,6 +10,8 @@ mod lib;
 mod linear;
 mod models;
 mod offload;
+mod planted;
+mod products;
 mod seam;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, Placement, Program, Real, Request, View};
@@ -118,15 +120,13 @@ pub fn run<T: Real>(backend: Backend, program: &Program<Launch>, inputs: &[(View
         let mut arena = Arena::<T>::new(&program.layout);
         let mut mirror = Mirror::new(&device, program).unwrap();
         for _ in 0..3 {
-            for (view, data) in inputs {
-                let buffer = arena.real_mut(view.buffer);
-                for (i, row) in data.chunks(view.cols.max(1)).enumerate() {
-                    buffer[view.range(i)].iter_mut().zip(row).for_each(|(x, y)| *x = T::of(*y));
-                }
-            }
+            fill(&mut arena, inputs);
             match &mut mirror {
                 None => run_cpu(program, &mut arena),
-                Some(mirror) => mirror.run(program, &mut arena).unwrap(),
+                Some(mirror) => {
+                    mirror.run(program, &mut arena).unwrap();
+                    mirror.bring_home(&mut arena).unwrap();
+                }
             }
             let bits = outputs.iter().map(|v| bytemuck::cast_slice(arena.real(v.buffer)).to_vec()).collect();
             if let Some((first, _)) = &found {
@@ -138,6 +138,16 @@ pub fn run<T: Real>(backend: Backend, program: &Program<Launch>, inputs: &[(View
         found = found.map(|(bits, _)| (bits, arena));
     }
     found.unwrap().1
+}
+
+/// Rounds the inputs into their views.
+pub fn fill<T: Real>(arena: &mut Arena<T>, inputs: &[(View, Vec<f64>)]) {
+    for (view, data) in inputs {
+        let buffer = arena.real_mut(view.buffer);
+        for (i, row) in data.chunks(view.cols.max(1)).enumerate() {
+            buffer[view.range(i)].iter_mut().zip(row).for_each(|(x, y)| *x = T::of(*y));
+        }
+    }
 }
 
 /// `||found - expected|| / ||expected||` over the rows of a view, with everything around it NaN as it

@@ -176,9 +176,9 @@ const PRODUCT: &[Bug] = &[
     ),
     ("the ring does not wrap", Every, "setp.eq.u32     %wrap, %fill, 17408;", "setp.eq.u32 %wrap, %fill, 21760;"),
     ("a column is multiplied twice", First, "%as0, %bs1,", "%as0, %bs0,"),
-    ("a sum is not restarted after its promotion", Last, "mov.f32         %acc3, 0f00000000;", ""),
-    ("a promotion is lost", First, "add.rn.f32      %total3, %total3, %acc3;", ""),
-    ("the scale is forgotten", First, "fma.rn.f32      %value, %alpha, %total0,", "add.rn.f32 %value, %total0,"),
+    ("a sum is not restarted after its promotion", Last, "mov.f32    %acc3, 0f00000000;", ""),
+    ("a promotion is lost", First, "add.rn.f32 %total3, %total3, %acc3;", ""),
+    ("the scale is forgotten", First, "fma.rn.f32 %value, %alpha, %total0,", "add.rn.f32 %value, %total0,"),
     (
         "one column beside C is written",
         Last,
