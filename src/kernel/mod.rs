@@ -1,6 +1,7 @@
 //! Kernel texts: their registry, the expander, parameter blocks, and the choice of configurations.
 //! Nothing here touches a device.
 
+pub mod activation;
 pub mod budget;
 pub mod count;
 pub mod element;
@@ -11,6 +12,7 @@ pub mod probe;
 pub mod product;
 pub mod ptx;
 pub mod registry;
+pub mod sheet;
 mod sources;
 pub mod template;
 pub mod tuning;

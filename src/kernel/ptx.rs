@@ -2,10 +2,12 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{count, gram, linear, probe, product};
+use super::{activation, count, gram, linear, probe, product};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
+    &activation::ACTIVATION,
+    &activation::TANGENT,
     &gram::CENTRE_F64,
     &gram::CENTRE_F32,
     &gram::GRAM_F64,
@@ -30,16 +32,24 @@ fragments! {
     "across_begin",
     "across_copy",
     "act_gelu",
+    "act_gelu_f64",
     "act_gelu_new",
+    "act_gelu_new_f64",
     "act_identity",
+    "act_identity_f64",
     "act_relu",
+    "act_relu_f64",
     "act_sigmoid",
+    "act_sigmoid_f64",
     "act_silu",
+    "act_silu_f64",
     "act_tanh",
+    "act_tanh_f64",
     "along_begin",
     "along_copy",
     "centre",
     "exp",
+    "exp_f64",
     "gram_begin",
     "gram_copy",
     "gram_next",
@@ -57,12 +67,16 @@ fragments! {
     "linear_write_quads",
     "linear_write_singles",
     "logistic",
+    "logistic_f64",
     "product_batch",
     "product_begin",
     "product_copy",
     "product_copy_one",
     "product_write",
     "reciprocal",
+    "reciprocal_f64",
+    "sheet",
+    "sheet_at",
     "triangle",
 }
 
@@ -187,7 +201,7 @@ mod tests {
                 .collect();
             // A constant in the name stands for any of the files that fit.
             let (head, tail) =
-                file.split_once("{{").map_or((file, file), |(head, rest)| (head, rest.split_once("}}").unwrap().1));
+                file.split_once("{{").map_or((file, file), |(head, rest)| (head, rest.rsplit_once("}}").unwrap().1));
             let fits = |name: &str| name.starts_with(head) && name.ends_with(tail) && !within.contains(&name);
             for (name, inner) in FRAGMENTS.iter().filter(|(name, _)| fits(name)) {
                 let own = scoped(inner);

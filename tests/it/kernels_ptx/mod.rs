@@ -5,6 +5,8 @@
 //! unwritten afterwards. Inputs are unwritten outside their rows and columns: reading there is a fault.
 
 mod activations;
+mod activations_f64;
+mod double_double;
 mod gram;
 mod linear;
 mod planted;
