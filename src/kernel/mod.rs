@@ -12,6 +12,7 @@ pub mod norm;
 pub mod params;
 pub mod peaks;
 pub mod probe;
+pub mod product;
 pub mod ptx;
 pub mod registry;
 pub mod sheet;

@@ -2,7 +2,7 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, count, gram, linear, loss, norm, peaks, probe, trie_match};
+use super::{activation, count, gram, linear, loss, norm, peaks, probe, product, trie_match};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -25,6 +25,7 @@ pub static KERNELS: &[&Kernel] = &[
     &probe::ROUNDING,
     &activation::ACTIVATION,
     &activation::TANGENT,
+    &product::PRODUCT,
 ];
 
 macro_rules! fragments {
@@ -103,6 +104,11 @@ fragments! {
     "norm_slope_cotangent",
     "norm_slope_g",
     "norm_slope_tangent",
+    "product_batch",
+    "product_begin",
+    "product_copy",
+    "product_copy_one",
+    "product_write",
     "reciprocal",
     "reciprocal_f64",
     "row_again",

@@ -42,6 +42,7 @@ pub mod packing;
 pub mod peaks;
 mod peaks_cuda;
 pub mod probes;
+mod product_cuda;
 pub mod rope;
 mod rows;
 pub mod scratch;

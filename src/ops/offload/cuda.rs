@@ -10,15 +10,15 @@ use crate::error::Result;
 use crate::kernel::count::{self, COUNT, CountParams};
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
+use crate::ops::Launch;
 use crate::ops::linear::Matrix;
-use crate::ops::{Launch, gram_cuda, linear_cuda, loss_cuda, norm_cuda, peaks_cuda, trie_match_cuda};
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
         /// Bytes of scratch memory of a launch; `None` where there is no kernel for it.
         fn scratch(l: &Launch, dtype: DType, limits: &Limits) -> Option<u64> {
             match l {
-                $(Launch::$name(a) => $file::$scratch(a, dtype, limits),)*
+                $(Launch::$name(a) => crate::ops::$file::$scratch(a, dtype, limits),)*
                 _ => None,
             }
         }
@@ -26,7 +26,7 @@ macro_rules! kernels {
         /// The calls of a launch for which there are kernels.
         fn calls(l: &Launch, at: &mut Place) -> Result<Vec<Call>> {
             match l {
-                $(Launch::$name(a) => $file::$bind(a, at),)*
+                $(Launch::$name(a) => crate::ops::$file::$bind(a, at),)*
                 _ => Ok(Vec::new()),
             }
         }
@@ -34,6 +34,7 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Cross => product_cuda, cross_scratch, cross_bind;
     Gram => gram_cuda, scratch, bind;
     GramAdd => gram_cuda, add_scratch, add_bind;
     Linear => linear_cuda, scratch, bind;

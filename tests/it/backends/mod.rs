@@ -14,6 +14,7 @@ mod models;
 mod norm;
 mod offload;
 pub mod planted;
+mod products;
 mod seam;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, Placement, Program, Real, Request, View};
