@@ -112,7 +112,7 @@ pub fn adapter() -> String {
 
 /// A CUDA device played by the interpreter.
 pub fn interpreter(options: Options) -> mechgraph::Result<Device> {
-    Ok(Device::Cuda { cuda: Cuda::interpreter(options)?, host: Cpu::new(1)?, placement: Placement::default() })
+    Ok(Device::Cuda { gpus: Cuda::interpreter(options)?.into(), host: Cpu::new(1)?, placement: Placement::default() })
 }
 
 /// Runs `program` three times over fresh inputs on each device and gives the arena of the last run;
