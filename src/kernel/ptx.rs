@@ -2,12 +2,25 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, count, gram, linear, probe};
+use super::{activation, affine, chunk, count, edge_sums, embed, gather, gram, linear, probe, probes, rope, softmax};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
     &activation::ACTIVATION,
     &activation::TANGENT,
+    &affine::AFFINE,
+    &chunk::CHUNK,
+    &chunk::READOUT,
+    &edge_sums::COTANGENTS,
+    &edge_sums::TANGENTS,
+    &embed::EMBED,
+    &gather::GATHER,
+    &gather::SCATTER,
+    &probes::ROWS,
+    &probes::SUMS,
+    &rope::ROPE,
+    &softmax::SOFTMAX,
+    &softmax::TANGENT,
     &gram::CENTRE_F64,
     &gram::CENTRE_F32,
     &gram::GRAM_F64,
@@ -46,7 +59,16 @@ fragments! {
     "act_tanh_f64",
     "along_begin",
     "along_copy",
+    "butterfly",
+    "butterfly_f64",
     "centre",
+    "chunk_basis",
+    "chunk_features",
+    "chunk_mask",
+    "chunk_rows",
+    "columns_add",
+    "columns_begin",
+    "cta_total",
     "exp",
     "exp_f64",
     "gram_begin",
@@ -67,11 +89,17 @@ fragments! {
     "linear_write_singles",
     "logistic",
     "logistic_f64",
+    "probe_hash",
+    "probe_key",
+    "probe_params",
+    "probe_row",
     "reciprocal",
     "reciprocal_f64",
     "sheet",
     "sheet_at",
+    "splitmix",
     "triangle",
+    "warp_total",
 }
 
 /// The text of an included fragment.

@@ -9,7 +9,10 @@ use crate::kernel::count::{self, COUNT, CountParams};
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
 use crate::ops::linear::Matrix;
-use crate::ops::{Launch, gram_cuda, linear_cuda};
+use crate::ops::{
+    Launch, activation_cuda, copy_cuda, edge_sums_cuda, embed_cuda, gated_cuda, gather_cuda, gram_cuda, linear_cuda, mask_cuda,
+    probes_cuda, rope_cuda,
+};
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
@@ -32,9 +35,30 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Activation => activation_cuda, scratch, bind;
+    ActivationTangent => activation_cuda, tangent_scratch, tangent_bind;
+    Basis => probes_cuda, basis_scratch, basis_bind;
+    Chunk => probes_cuda, chunk_scratch, chunk_bind;
+    Copy => copy_cuda, scratch, bind;
+    EdgeCotangents => edge_sums_cuda, cotangent_scratch, cotangent_bind;
+    EdgeTangents => edge_sums_cuda, tangent_scratch, tangent_bind;
+    Embed => embed_cuda, scratch, bind;
+    Features => probes_cuda, feature_scratch, feature_bind;
+    Fill => copy_cuda, fill_scratch, fill_bind;
+    Gated => gated_cuda, scratch, bind;
+    GatedTangent => gated_cuda, tangent_scratch, tangent_bind;
+    Gather => gather_cuda, scratch, bind;
     Gram => gram_cuda, scratch, bind;
     GramAdd => gram_cuda, add_scratch, add_bind;
     Linear => linear_cuda, scratch, bind;
+    Mask => mask_cuda, scratch, bind;
+    Probes => probes_cuda, scratch, bind;
+    Readout => mask_cuda, readout_scratch, readout_bind;
+    Rope => rope_cuda, scratch, bind;
+    Scale => copy_cuda, scale_scratch, scale_bind;
+    Scatter => gather_cuda, scatter_scratch, scatter_bind;
+    Softcap => activation_cuda, softcap_scratch, softcap_bind;
+    TokenEmbed => embed_cuda, token_scratch, token_bind;
 }
 
 /// Where the operands of a launch lie on the device.
