@@ -2,9 +2,14 @@
 //! Nothing here touches a device.
 
 pub mod activation;
+pub mod affine;
 pub mod budget;
+pub mod chunk;
 pub mod count;
+pub mod edge_sums;
 pub mod element;
+pub mod embed;
+pub mod gather;
 pub mod gram;
 pub mod linear;
 pub mod loss;
@@ -12,10 +17,13 @@ pub mod norm;
 pub mod params;
 pub mod peaks;
 pub mod probe;
+pub mod probes;
 pub mod product;
 pub mod ptx;
 pub mod registry;
+pub mod rope;
 pub mod sheet;
+pub mod softmax;
 mod sources;
 pub mod template;
 pub mod trie_match;

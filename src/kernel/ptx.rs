@@ -2,7 +2,10 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, count, gram, linear, loss, norm, peaks, probe, product, trie_match};
+use super::{
+    activation, affine, chunk, count, edge_sums, embed, gather, gram, linear, loss, norm, peaks, probe, probes, product, rope,
+    softmax, trie_match,
+};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -26,6 +29,19 @@ pub static KERNELS: &[&Kernel] = &[
     &activation::ACTIVATION,
     &activation::TANGENT,
     &product::PRODUCT,
+    &affine::AFFINE,
+    &chunk::CHUNK,
+    &chunk::READOUT,
+    &edge_sums::COTANGENTS,
+    &edge_sums::TANGENTS,
+    &embed::EMBED,
+    &gather::GATHER,
+    &gather::SCATTER,
+    &probes::ROWS,
+    &probes::SUMS,
+    &rope::ROPE,
+    &softmax::SOFTMAX,
+    &softmax::TANGENT,
 ];
 
 macro_rules! fragments {
@@ -54,8 +70,17 @@ fragments! {
     "act_tanh_f64",
     "along_begin",
     "along_copy",
+    "butterfly",
+    "butterfly_f64",
     "centre",
+    "chunk_basis",
+    "chunk_features",
+    "chunk_mask",
+    "chunk_rows",
+    "columns_add",
+    "columns_begin",
     "cta_fold",
+    "cta_total",
     "exp",
     "exp_f64",
     "gram_begin",
@@ -104,6 +129,10 @@ fragments! {
     "norm_slope_cotangent",
     "norm_slope_g",
     "norm_slope_tangent",
+    "probe_hash",
+    "probe_key",
+    "probe_params",
+    "probe_row",
     "product_batch",
     "product_begin",
     "product_copy",
@@ -117,12 +146,14 @@ fragments! {
     "row_store",
     "sheet",
     "sheet_at",
+    "splitmix",
     "triangle",
     "trie_child",
     "trie_value",
     "warp_fold",
     "warp_fold_f64",
     "warp_step_f64",
+    "warp_total",
 }
 
 /// The text of an included fragment.

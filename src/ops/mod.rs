@@ -5,6 +5,7 @@
 //! row `r * n + i` belongs to row `i` of the activations.
 
 pub mod activation;
+mod activation_cuda;
 pub mod attention;
 pub mod attention_edges;
 mod attention_math;
@@ -13,14 +14,20 @@ pub mod attention_moments;
 mod attention_reference;
 mod check;
 pub mod copy;
+mod copy_cuda;
 pub mod edge_squares;
+mod edge_sums_cuda;
 mod elementary;
 pub mod embed;
+mod embed_cuda;
+mod extents;
 #[cfg(test)]
 mod fixture;
 pub mod forest;
 pub mod gated;
+mod gated_cuda;
 pub mod gather;
+mod gather_cuda;
 pub mod gram;
 mod gram_cuda;
 pub mod gram_wgpu;
@@ -31,6 +38,7 @@ pub mod linear_wgpu;
 pub mod loss;
 mod loss_cuda;
 pub mod mask;
+mod mask_cuda;
 pub mod moments;
 pub mod norm;
 mod norm_cuda;
@@ -42,8 +50,10 @@ pub mod packing;
 pub mod peaks;
 mod peaks_cuda;
 pub mod probes;
+mod probes_cuda;
 mod product_cuda;
 pub mod rope;
+mod rope_cuda;
 mod rows;
 pub mod scratch;
 pub mod sdpa;

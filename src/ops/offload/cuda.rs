@@ -34,23 +34,44 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Activation => activation_cuda, scratch, bind;
+    ActivationTangent => activation_cuda, tangent_scratch, tangent_bind;
+    Basis => probes_cuda, basis_scratch, basis_bind;
+    Chunk => probes_cuda, chunk_scratch, chunk_bind;
+    Copy => copy_cuda, scratch, bind;
     Cross => product_cuda, cross_scratch, cross_bind;
+    EdgeCotangents => edge_sums_cuda, cotangent_scratch, cotangent_bind;
+    EdgeTangents => edge_sums_cuda, tangent_scratch, tangent_bind;
+    Embed => embed_cuda, scratch, bind;
+    Features => probes_cuda, feature_scratch, feature_bind;
+    Fill => copy_cuda, fill_scratch, fill_bind;
+    Gated => gated_cuda, scratch, bind;
+    GatedTangent => gated_cuda, tangent_scratch, tangent_bind;
+    Gather => gather_cuda, scratch, bind;
     Gram => gram_cuda, scratch, bind;
     GramAdd => gram_cuda, add_scratch, add_bind;
     Linear => linear_cuda, scratch, bind;
     Loss => loss_cuda, scratch, bind;
-    ProbeLoss => loss_cuda, probe_scratch, probe_bind;
+    Mask => mask_cuda, scratch, bind;
     Norm => norm_cuda, scratch, bind;
-    NormTangent => norm_cuda, tangent_scratch, tangent_bind;
     NormCotangent => norm_cuda, cotangent_scratch, cotangent_bind;
+    NormTangent => norm_cuda, tangent_scratch, tangent_bind;
     Normalise => norm_cuda, normalise_scratch, normalise_bind;
-    NormaliseTangent => norm_cuda, normalise_tangent_scratch, normalise_tangent_bind;
     NormaliseCotangent => norm_cuda, normalise_cotangent_scratch, normalise_cotangent_bind;
+    NormaliseTangent => norm_cuda, normalise_tangent_scratch, normalise_tangent_bind;
     Peaks => peaks_cuda, scratch, bind;
+    ProbeLoss => loss_cuda, probe_scratch, probe_bind;
+    Probes => probes_cuda, scratch, bind;
+    Readout => mask_cuda, readout_scratch, readout_bind;
+    Rope => rope_cuda, scratch, bind;
+    Scale => copy_cuda, scale_scratch, scale_bind;
+    Scatter => gather_cuda, scatter_scratch, scatter_bind;
+    Softcap => activation_cuda, softcap_scratch, softcap_bind;
+    TokenEmbed => embed_cuda, token_scratch, token_bind;
     TrieMatch => trie_match_cuda, scratch, bind;
     Variance => norm_cuda, variance_scratch, variance_bind;
-    VarianceTangent => norm_cuda, variance_tangent_scratch, variance_tangent_bind;
     VarianceCotangent => norm_cuda, variance_cotangent_scratch, variance_cotangent_bind;
+    VarianceTangent => norm_cuda, variance_tangent_scratch, variance_tangent_bind;
 }
 
 /// Where the operands of a launch lie on the device.
