@@ -2,6 +2,7 @@
 //! Nothing here touches a device.
 
 pub mod activation;
+pub mod attention;
 pub mod budget;
 pub mod count;
 pub mod element;

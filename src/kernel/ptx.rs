@@ -2,12 +2,17 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, count, gram, linear, probe};
+use super::{activation, attention, count, gram, linear, probe};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
     &activation::ACTIVATION,
     &activation::TANGENT,
+    &attention::FORWARD,
+    &attention::PATTERN,
+    &attention::TANGENT,
+    &attention::QUERIES,
+    &attention::KEYS,
     &gram::CENTRE_F64,
     &gram::CENTRE_F32,
     &gram::GRAM_F64,
@@ -46,6 +51,31 @@ fragments! {
     "act_tanh_f64",
     "along_begin",
     "along_copy",
+    "attention_active",
+    "attention_add",
+    "attention_at",
+    "attention_begin",
+    "attention_bounds",
+    "attention_butterfly",
+    "attention_copy",
+    "attention_dot",
+    "attention_follow",
+    "attention_follow_mean",
+    "attention_key",
+    "attention_mean",
+    "attention_next_segment",
+    "attention_note",
+    "attention_power",
+    "attention_query",
+    "attention_rank",
+    "attention_row",
+    "attention_scores",
+    "attention_segment",
+    "attention_sequence",
+    "attention_shown",
+    "attention_store",
+    "attention_weights",
+    "attention_zero",
     "centre",
     "exp",
     "exp_f64",
@@ -71,6 +101,8 @@ fragments! {
     "reciprocal_f64",
     "sheet",
     "sheet_at",
+    "shuffle_f32",
+    "shuffle_f64",
     "triangle",
 }
 

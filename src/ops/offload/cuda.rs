@@ -9,7 +9,7 @@ use crate::kernel::count::{self, COUNT, CountParams};
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
 use crate::ops::linear::Matrix;
-use crate::ops::{Launch, gram_cuda, linear_cuda};
+use crate::ops::{Launch, attention_cuda, gram_cuda, linear_cuda};
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
@@ -32,9 +32,15 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Attention => attention_cuda, scratch, bind;
+    AttentionCotangent => attention_cuda, cotangent_scratch, cotangent_bind;
+    AttentionTangent => attention_cuda, tangent_scratch, tangent_bind;
     Gram => gram_cuda, scratch, bind;
     GramAdd => gram_cuda, add_scratch, add_bind;
     Linear => linear_cuda, scratch, bind;
+    Sdpa => attention_cuda, sdpa_scratch, sdpa_bind;
+    SdpaCotangent => attention_cuda, sdpa_cotangent_scratch, sdpa_cotangent_bind;
+    SdpaTangent => attention_cuda, sdpa_tangent_scratch, sdpa_tangent_bind;
 }
 
 /// Where the operands of a launch lie on the device.
