@@ -5,6 +5,7 @@ use mechgraph::device::{Arena, Builder, DType, IntBuffer, Program, Real, View};
 use mechgraph::ops::packing::{Heads, Packing};
 use mechgraph::ops::{Launch, attention, run_cpu, sdpa};
 
+use super::planted::{all_caught, bug, run_on_with_ints};
 use super::{Backend, fill, fill_ints, on_every_backend, rounded, run_with_ints};
 
 /// Relative Frobenius errors that results may have.
@@ -288,3 +289,92 @@ on_every_backend! {
     fn attention_of_wide_heads_in_f64(backend: Backend) { packed_sequences::<f64>(backend, &wide_cases()) }
     fn attention_of_sequences_of_one_length_in_f64(backend: Backend) { sequences_of_one_length::<f64>(backend) }
 }
+
+/// Bits of `z`, `dz`, `dq`, `dk` and `dv` of the rows of one sequence.
+fn bits<T: Real>(arena: &Arena<T>, case: &Case, queries: std::ops::Range<usize>, rows: std::ops::Range<usize>) -> Vec<u64> {
+    let of = |name: &str, view: &View| {
+        let range = if ["dk", "dv"].contains(&name) { rows.clone() } else { queries.clone() };
+        range.flat_map(|i| arena.row(view, i).iter().map(|x| x.to_f64().to_bits())).collect::<Vec<_>>()
+    };
+    let compared = case.outputs.iter().filter(|(name, _)| *name != "pattern");
+    compared.flat_map(|(name, views)| views.iter().flat_map(|view| of(name, view)).collect::<Vec<_>>()).collect()
+}
+
+/// One sequence alone, then behind and before others and with fewer queries: its results keep their bits.
+fn independent<T: Real>() {
+    let s = sdpa::Shape { window: Some(50), softcap: Some(2.0), ..shape(2, 1, 6, 4) };
+    let plain = Packed { lengths: vec![67], queries: None, hidden: vec![], shape: s, probes: 1, wide: false };
+    let among = Packed { lengths: vec![13, 67, 40], ..plain.clone() };
+    let (alone, among) = (packed::<T>(&plain), packed::<T>(&among));
+    // The rows of the sequence hold the same numbers in both, the others some of their own.
+    let mut inputs = among.inputs.clone();
+    for ((_, whole), (view, part)) in inputs.iter_mut().zip(&alone.inputs) {
+        whole[13 * view.cols..][..part.len()].copy_from_slice(part);
+    }
+    let among = Case { inputs, ..among };
+    let run = |case: &Case| run_with_ints::<T>(Backend::Interpreter, &case.program, &case.inputs, &case.ints, &[]);
+    let expected = bits(&run(&alone), &alone, 0..67, 0..67);
+    assert!(expected == bits(&run(&among), &among, 13..80, 13..80), "other sequences in the batch change the bits");
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_in_every_batch() {
+    independent::<f32>();
+    independent::<f64>();
+}
+
+/// Programs that between them reach every part of the kernels.
+fn reaching() -> Vec<Case> {
+    let [_, long, hidden, window, some] = cases().try_into().expect("five cases");
+    let s = attention::Shape { batch: 2, seq: 5, heads: 3, d_head: 4, d_v: 7, scale: 0.6, last_only: true, causal: true };
+    let packed = [long, hidden, window, some].map(|p| packed::<f32>(&Packed { probes: 2, ..p }));
+    packed.into_iter().chain([uniform::<f32>(&s, 2)]).collect()
+}
+
+#[test]
+fn bugs_planted_in_attention_are_caught() {
+    let bugs = [
+        bug(FORWARD, "no wait for the tile", "cp.async.wait_all;", ""),
+        bug(FORWARD, "no barrier around the tile", "bar.sync        0;", ""),
+        bug(FORWARD, "the weights are read before all lanes wrote them", "bar.warp.sync   0xffffffff;", ""),
+        bug(FORWARD, "sums are not scaled when the largest score rises", "mul.rn.f32 %acc3, %acc3, %factor;", ""),
+        bug(FORWARD, "the sum of the weights is not scaled", "mul.rn.f32 %total2, %total2, %factor;", ""),
+        bug(FORWARD, "hidden keys are seen", "setp.ne.and.u32 %shown, %mark, 0, %shown;", ""),
+        bug(FORWARD, "the window is one key too wide", "sub.u32         %past, %past, %window;", "sub.u32 %past, %past, %window;\nsub.u32 %past, %past, 1;"),
+        bug(FORWARD, "a query sees the key behind it", "selp.b32        %high, %past, %ends, %bounded;", "selp.b32 %high, %ends, %ends, %bounded;"),
+        bug(FORWARD, "tiles do not begin with their sequence", "sub.u32         %tile, %tile, %sequence;", ""),
+        bug(FORWARD, "only the first sequence of a CTA is walked", "setp.gt.and.u32 %later, %begins, %sequence, %asks;", "setp.gt.and.u32 %later, 0, %sequence, %asks;"),
+        bug(FORWARD, "the group of a head", "div.u32         %kv_head, %head, %group;", "mov.u32 %kv_head, 0;"),
+        bug(PATTERN, "queries before the sequence are not counted", "mad.lo.u32      %place, %heads, %before, %place;", ""),
+        bug(PATTERN, "columns behind the sequence are not zeroed", "@%there st.global.f32 [%at], 0f00000000;", ""),
+        bug(PATTERN, "a pattern is not divided by its sum", "mul.rn.f32 %weight, %weight, %inverse5;", ""),
+        bug(TANGENT, "the tangent of the keys is forgotten", "add.u32         %tangent_at, %row_at,", "add.u32 %tangent_at, %row_at, 0; //"),
+        bug(TANGENT, "the mean is not taken off", "neg.f32    %shift, %shift;", "mov.f32 %shift, 0f00000000;"),
+        bug(TANGENT, "the centre moves alone", "fma.rn.f32 %moment1, %shift, %total1, %moment1;", ""),
+        bug(TANGENT, "probes share their tangents", "mul.lo.u32      %skip, %probe, %n;", "mov.u32 %skip, 0;"),
+        bug(TANGENT, "values are copied over keys that are still read", "weighted:\n    bar.sync        0;", "weighted:"),
+        bug(QUERIES, "no scale", "mul.rn.f32 %acc1, %acc1, %scale;", ""),
+        bug(QUERIES, "the derivative of the cap is forgotten", "mul.rn.f32 %t0, %t0, %slope0;", ""),
+        bug(QUERIES, "positions that do not ask are left as they were", "setp.eq.u32     %more, %blank, 0;", "setp.eq.u32 %more, %blank, %blank;"),
+        bug(QUERIES, "the statistics of all probes lie in one place", "mul.lo.u32      %index, %probe, 3;", "mov.u32 %index, 0;"),
+        bug(KEYS, "a head of the group is left out", "setp.lt.u32     %more, %of_group, %group;", "setp.lt.u32 %more, %group, %of_group;"),
+        bug(KEYS, "hidden keys get cotangents", "selp.b32        %high, %low, %high, %hidden;", ""),
+        bug(KEYS, "queries beyond the window add to a key", "selp.b32        %ends, %past, %ends, %bounded;", ""),
+        bug(KEYS, "the mean of another query", "sub.rn.f32 %t1, %t1, %mean;", "sub.rn.f32 %t1, %t1, %top;"),
+        bug(KEYS, "the last weights are read before they are written", "bar.warp.sync   0xffffffff;", ""),
+        bug(KEYS, "the search stops one query early", "selp.b32        %from, %middle, %from, %earlier;", "sub.u32 %middle, %middle, 1;\nselp.b32 %from, %middle, %from, %earlier;\n@%earlier bra found;"),
+    ];
+    let cases = reaching();
+    all_caught(&bugs, |device| {
+        cases.iter().try_for_each(|case| {
+            let arena = run_on_with_ints::<f32>(device, &case.program, &case.inputs, &case.ints)?;
+            compare("planted", case, &arena)
+        })
+    });
+}
+
+const FORWARD: &str = "attention_forward_sm80";
+const PATTERN: &str = "attention_pattern_sm80";
+const TANGENT: &str = "attention_tangent_sm80";
+const QUERIES: &str = "attention_queries_sm80";
+const KEYS: &str = "attention_keys_sm80";
