@@ -10,6 +10,7 @@ pub mod gram;
 pub mod linear;
 pub mod params;
 pub mod probe;
+pub mod product;
 pub mod ptx;
 pub mod registry;
 pub mod sheet;

@@ -2,7 +2,7 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, attention, count, gram, linear, probe};
+use super::{activation, attention, count, gram, linear, probe, product};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -19,6 +19,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::GRAM_F32,
     &gram::FOLD,
     &linear::LINEAR,
+    &product::PRODUCT,
     &count::COUNT,
     &probe::PEAK_F64,
     &probe::PEAK_F32,
@@ -97,6 +98,11 @@ fragments! {
     "linear_write_singles",
     "logistic",
     "logistic_f64",
+    "product_batch",
+    "product_begin",
+    "product_copy",
+    "product_copy_one",
+    "product_write",
     "reciprocal",
     "reciprocal_f64",
     "sheet",

@@ -40,6 +40,7 @@ mod outputs;
 pub mod packing;
 pub mod peaks;
 pub mod probes;
+mod product_cuda;
 pub mod rope;
 mod rows;
 pub mod scratch;

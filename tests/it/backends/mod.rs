@@ -12,6 +12,7 @@ mod linear;
 mod models;
 mod offload;
 mod planted;
+mod products;
 mod seam;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, IntBuffer, Placement, Program, Real, Request, View};
