@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod affine;
+pub mod attention;
 pub mod budget;
 pub mod chunk;
 pub mod count;

@@ -3,8 +3,8 @@
 use super::registry::Kernel;
 use super::sources;
 use super::{
-    activation, affine, chunk, count, edge_sums, embed, gather, gram, linear, loss, norm, peaks, probe, probes, product, rope,
-    softmax, trie_match,
+    activation, affine, attention, chunk, count, edge_sums, embed, gather, gram, linear, loss, norm, peaks, probe, probes,
+    product, rope, softmax, trie_match,
 };
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
@@ -42,6 +42,11 @@ pub static KERNELS: &[&Kernel] = &[
     &rope::ROPE,
     &softmax::SOFTMAX,
     &softmax::TANGENT,
+    &attention::FORWARD,
+    &attention::PATTERN,
+    &attention::TANGENT,
+    &attention::QUERIES,
+    &attention::KEYS,
 ];
 
 macro_rules! fragments {
@@ -70,6 +75,31 @@ fragments! {
     "act_tanh_f64",
     "along_begin",
     "along_copy",
+    "attention_active",
+    "attention_add",
+    "attention_at",
+    "attention_begin",
+    "attention_bounds",
+    "attention_butterfly",
+    "attention_copy",
+    "attention_dot",
+    "attention_follow",
+    "attention_follow_mean",
+    "attention_key",
+    "attention_mean",
+    "attention_next_segment",
+    "attention_note",
+    "attention_power",
+    "attention_query",
+    "attention_rank",
+    "attention_row",
+    "attention_scores",
+    "attention_segment",
+    "attention_sequence",
+    "attention_shown",
+    "attention_store",
+    "attention_weights",
+    "attention_zero",
     "butterfly",
     "butterfly_f64",
     "centre",
@@ -146,6 +176,8 @@ fragments! {
     "row_store",
     "sheet",
     "sheet_at",
+    "shuffle_f32",
+    "shuffle_f64",
     "splitmix",
     "triangle",
     "trie_child",

@@ -36,6 +36,9 @@ macro_rules! kernels {
 kernels! {
     Activation => activation_cuda, scratch, bind;
     ActivationTangent => activation_cuda, tangent_scratch, tangent_bind;
+    Attention => attention_cuda, scratch, bind;
+    AttentionCotangent => attention_cuda, cotangent_scratch, cotangent_bind;
+    AttentionTangent => attention_cuda, tangent_scratch, tangent_bind;
     Basis => probes_cuda, basis_scratch, basis_bind;
     Chunk => probes_cuda, chunk_scratch, chunk_bind;
     Copy => copy_cuda, scratch, bind;
@@ -66,6 +69,9 @@ kernels! {
     Rope => rope_cuda, scratch, bind;
     Scale => copy_cuda, scale_scratch, scale_bind;
     Scatter => gather_cuda, scatter_scratch, scatter_bind;
+    Sdpa => attention_cuda, sdpa_scratch, sdpa_bind;
+    SdpaCotangent => attention_cuda, sdpa_cotangent_scratch, sdpa_cotangent_bind;
+    SdpaTangent => attention_cuda, sdpa_tangent_scratch, sdpa_tangent_bind;
     Softcap => activation_cuda, softcap_scratch, softcap_bind;
     TokenEmbed => embed_cuda, token_scratch, token_bind;
     TrieMatch => trie_match_cuda, scratch, bind;
