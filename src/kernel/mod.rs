@@ -3,10 +3,14 @@
 
 pub mod activation;
 pub mod budget;
+pub mod column_sums;
 pub mod count;
+pub mod derivatives;
+pub mod edges;
 pub mod element;
 pub mod gram;
 pub mod linear;
+pub mod norm_terms;
 pub mod params;
 pub mod probe;
 pub mod product;

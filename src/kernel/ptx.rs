@@ -2,7 +2,7 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, count, gram, linear, probe, product};
+use super::{activation, column_sums, count, derivatives, edges, gram, linear, norm_terms, probe, product};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -13,8 +13,15 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::GRAM_F64,
     &gram::GRAM_F32,
     &gram::FOLD,
-    &linear::LINEAR,
+    &linear::LINEAR_F32,
+    &linear::LINEAR_F64,
     &product::PRODUCT,
+    &edges::EDGES,
+    &edges::RANK_ONE,
+    &derivatives::DERIVATIVES,
+    &column_sums::COLUMN_SUMS,
+    &norm_terms::TERMS,
+    &norm_terms::WEIGH,
     &count::COUNT,
     &probe::PEAK_F64,
     &probe::PEAK_F32,
@@ -48,24 +55,34 @@ fragments! {
     "along_begin",
     "along_copy",
     "centre",
+    "edges_begin",
+    "edges_copy",
+    "edges_row",
+    "edges_write",
     "exp",
     "exp_f64",
+    "from_lane",
+    "from_lane_f64",
     "gram_begin",
     "gram_copy",
     "gram_next",
     "lanes_4x8",
+    "lanes_8x4",
     "linear_add",
     "linear_at",
+    "linear_begin",
     "linear_bias",
     "linear_copy",
+    "linear_end",
+    "linear_next",
     "linear_place",
     "linear_store",
     "linear_tangent",
     "linear_w_nn",
     "linear_w_nt",
     "linear_write",
-    "linear_write_quads",
     "linear_write_singles",
+    "linear_write_vectors",
     "logistic",
     "logistic_f64",
     "product_batch",
@@ -77,6 +94,8 @@ fragments! {
     "reciprocal_f64",
     "sheet",
     "sheet_at",
+    "sum_lanes",
+    "sum_lanes_apart",
     "triangle",
 }
 

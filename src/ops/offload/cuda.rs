@@ -9,7 +9,7 @@ use crate::kernel::count::{self, COUNT, CountParams};
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
 use crate::ops::linear::Matrix;
-use crate::ops::{Launch, gram_cuda, linear_cuda, product_cuda};
+use crate::ops::{Launch, edge_squares_cuda, gram_cuda, linear_cuda, moments_cuda, norm_moments_cuda, product_cuda};
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
@@ -33,6 +33,11 @@ macro_rules! kernels {
 
 kernels! {
     Cross => product_cuda, cross_scratch, cross_bind;
+    EdgeRankOne => edge_squares_cuda, rank_one_scratch, rank_one_bind;
+    EdgeSquares => edge_squares_cuda, scratch, bind;
+    Moments => moments_cuda, scratch, bind;
+    NormMoments => norm_moments_cuda, scratch, bind;
+    NormRows => norm_moments_cuda, rows_scratch, rows_bind;
     Gram => gram_cuda, scratch, bind;
     GramAdd => gram_cuda, add_scratch, add_bind;
     Linear => linear_cuda, scratch, bind;

@@ -13,6 +13,7 @@ mod offload;
 mod planted;
 mod products;
 mod seam;
+mod sections;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, Placement, Program, Real, Request, View};
 use mechgraph::ops::offload::Mirror;
