@@ -138,7 +138,8 @@ fn configuration(dtype: DType, tile: u32, gates: u32) -> Configuration {
 
 fn rank_one_configuration(dtype: DType, tile: u32) -> Configuration {
     let threads = tile * tile / 16;
-    let resident = 512 / threads;
+    // 64 numbers a thread: twice the registers in f64.
+    let resident = 2048 / threads / dtype.bytes() as u32;
     let constants = [("TILE", tile), ("PROMOTE", PROMOTE), ("RESIDENT", resident), ("REGISTERS", registers(resident, threads))];
     Configuration {
         name: format!("{tile}x{tile}-{}", dtype.name()),

@@ -271,8 +271,8 @@ fn bugs_planted_in_edges_are_caught() {
         bug(
             EDGES,
             "tokens behind the slab are weighed",
-            "setp.gt.s32     %row_within, %tokens_left, 1;",
-            "setp.gt.s32 %row_within, %tokens_left, 0;",
+            "setp.gt.s32     %row_within, %tokens_left, 3;",
+            "setp.gt.s32 %row_within, %tokens_left, 2;",
         ),
         bug(EDGES, "a diagonal for another", "mul.rn.f32 %scaled, %ds1, %us0;", "mul.rn.f32 %scaled, %ds0, %us0;"),
         bug(EDGES, "the second diagonal is left out", "fma.rn.f32 %scaled, %ds5, %us5, %scaled;", ""),
@@ -303,8 +303,8 @@ fn bugs_planted_in_rank_one_edges_are_caught() {
         bug(
             EDGES,
             "one output too many is written",
-            "setp.gt.s32     %row_within, %i_left, 17;",
-            "setp.ge.s32 %row_within, %i_left, 17;",
+            "setp.gt.s32     %row_within, %i_left, 33;",
+            "setp.ge.s32 %row_within, %i_left, 33;",
         ),
     ];
     all_caught(&bugs, |device| content::<f32>(device, 1e-6, &rank_one(Edges([90, 0, 35, 49]), true, true)));

@@ -229,8 +229,8 @@ const PRODUCT: &[Bug] = &[
     (
         "the element right of the diagonal is written",
         Last,
+        "setp.le.and.s32 %within, %over, -1,",
         "setp.le.and.s32 %within, %over, 0,",
-        "setp.le.and.s32 %within, %over, 1,",
     ),
     ("a batch index of B is forgotten", Last, "mad.lo.s64      %b, %apart, 4, %b;", ""),
 ];
