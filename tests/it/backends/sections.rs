@@ -229,7 +229,7 @@ fn bugs_planted_in_norm_moments_are_caught() {
     let bugs = [
         bug(TERMS, "the mean stays", "sub.rn.f32 %value, %value, %mean;", ""),
         bug(TERMS, "a column beside x is read", "setp.gt.s32     %more, %left, 0;", "setp.ge.s32 %more, %left, 0;"),
-        bug(TERMS, "lanes are not added", "shfl.sync.bfly.b32 %upper, %upper, 4,", "shfl.sync.bfly.b32 %upper, %upper, 0,"),
+        bug(TERMS, "lanes are not added", "shfl.sync.bfly.b32 %high, %high, 4,", "shfl.sync.bfly.b32 %high, %high, 0,"),
         bug(TERMS, "a given variance is not taken", "selp.f64        %variance, %wide, %variance, %given;", ""),
         bug(
             TERMS,
