@@ -4,6 +4,7 @@
 //! rows, which are steps of k, or columns of y where W is used transposed. The cuts do not change the
 //! bits of `Store` and `Tangent`; `Add` rounds once for each cut of k.
 
+use crate::device::DType;
 use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu};
 use crate::error::{Error, Result};
 use crate::kernel::Params;
@@ -151,6 +152,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
         u32::try_from(n).map_err(|_| most())
     };
     let shape = LinearShape {
+        dtype: DType::F32,
         n: size(call.x.rows)?,
         k: size(call.x.cols)?,
         m: size(call.y.cols)?,

@@ -44,6 +44,8 @@ kernels! {
     Copy => copy_cuda, scratch, bind;
     Cross => product_cuda, cross_scratch, cross_bind;
     EdgeCotangents => edge_sums_cuda, cotangent_scratch, cotangent_bind;
+    EdgeRankOne => edge_squares_cuda, rank_one_scratch, rank_one_bind;
+    EdgeSquares => edge_squares_cuda, scratch, bind;
     EdgeTangents => edge_sums_cuda, tangent_scratch, tangent_bind;
     Embed => embed_cuda, scratch, bind;
     Features => probes_cuda, feature_scratch, feature_bind;
@@ -56,8 +58,11 @@ kernels! {
     Linear => linear_cuda, scratch, bind;
     Loss => loss_cuda, scratch, bind;
     Mask => mask_cuda, scratch, bind;
+    Moments => moments_cuda, scratch, bind;
     Norm => norm_cuda, scratch, bind;
     NormCotangent => norm_cuda, cotangent_scratch, cotangent_bind;
+    NormMoments => norm_moments_cuda, scratch, bind;
+    NormRows => norm_moments_cuda, rows_scratch, rows_bind;
     NormTangent => norm_cuda, tangent_scratch, tangent_bind;
     Normalise => norm_cuda, normalise_scratch, normalise_bind;
     NormaliseCotangent => norm_cuda, normalise_cotangent_scratch, normalise_cotangent_bind;

@@ -17,6 +17,7 @@ mod offload;
 pub mod planted;
 mod products;
 mod seam;
+mod sections;
 mod whole;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, IntBuffer, Placement, Program, Real, Request, View};

@@ -41,7 +41,11 @@ fn cases() -> Vec<(&'static str, Case, &'static str)> {
         ("closed forms, quadrature", pre(), "--method moments --integration gauss-legendre --intervals 1"),
         ("jacobians, row by row", of(config(Norm::LnPre, ActFn::SoluLn)), "--method jvp"),
         ("random sources", pre(), "--method jvp --sources-pos 2 --sources-edges 3"),
-        ("functional edges", of(TransformerConfig { parallel: true, ..config(Norm::LnPre, ActFn::GeluNew) }), "--edges functional"),
+        (
+            "functional edges",
+            of(TransformerConfig { parallel: true, ..config(Norm::LnPre, ActFn::GeluNew) }),
+            "--edges functional",
+        ),
         ("last position, no norm", of(TransformerConfig { read_last: true, ..config(Norm::None, ActFn::Relu) }), "--method auto"),
         ("layers as one function", of(config(Norm::LnPre, ActFn::Silu)), "--no-isolate-ln-var"),
         ("mlp", Case::new(&mlp(mlp_config(ActFn::Relu)), &inputs(&[9, 4], |i| (1.7 * i as f64).sin())), "--method moments"),

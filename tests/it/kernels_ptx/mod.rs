@@ -7,6 +7,7 @@
 mod activations;
 mod activations_f64;
 mod double_double;
+mod edges;
 mod gram;
 mod linear;
 mod planted;
