@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod attention_tiles;
 pub mod budget;
 pub mod count;
 pub mod element;

@@ -2,7 +2,7 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, attention, count, gram, linear, probe, product};
+use super::{activation, attention, attention_tiles, count, gram, linear, probe, product};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
@@ -13,6 +13,12 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::TANGENT,
     &attention::QUERIES,
     &attention::KEYS,
+    &attention_tiles::CENTRE,
+    &attention_tiles::OMEGA,
+    &attention_tiles::CONTRACT,
+    &attention_tiles::DIRECTIONS,
+    &attention_tiles::VALUES,
+    &attention_tiles::SQUARES,
     &gram::CENTRE_F64,
     &gram::CENTRE_F32,
     &gram::GRAM_F64,
@@ -65,6 +71,7 @@ fragments! {
     "attention_key",
     "attention_mean",
     "attention_next_segment",
+    "attention_node_weight",
     "attention_note",
     "attention_power",
     "attention_query",

@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod attention;
+mod attention_closed_cuda;
 mod attention_cuda;
 pub mod attention_edges;
 mod attention_math;

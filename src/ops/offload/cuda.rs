@@ -9,7 +9,7 @@ use crate::kernel::count::{self, COUNT, CountParams};
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
 use crate::ops::linear::Matrix;
-use crate::ops::{Launch, attention_cuda, gram_cuda, linear_cuda, product_cuda};
+use crate::ops::{Launch, attention_closed_cuda, attention_cuda, gram_cuda, linear_cuda, product_cuda};
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
@@ -34,6 +34,8 @@ macro_rules! kernels {
 kernels! {
     Attention => attention_cuda, scratch, bind;
     AttentionCotangent => attention_cuda, cotangent_scratch, cotangent_bind;
+    AttentionEdges => attention_closed_cuda, edges_scratch, edges_bind;
+    AttentionMoments => attention_closed_cuda, moments_scratch, moments_bind;
     AttentionTangent => attention_cuda, tangent_scratch, tangent_bind;
     Cross => product_cuda, cross_scratch, cross_bind;
     Gram => gram_cuda, scratch, bind;

@@ -4,6 +4,7 @@
 //! `MECHGRAPH_ADAPTER=NAME` the tests of wgpu run on that adapter, whose absence is a failure too.
 
 mod attention;
+mod attention_closed;
 mod commands;
 mod driver;
 mod gram;
