@@ -189,7 +189,7 @@ const WIDTHS: [u32; 4] = [32, 64, 128, 256];
 const MOST_SHARED: u32 = 232_448;
 
 /// A configuration for heads of at most `width` columns.
-fn configuration(dtype: DType, width: u32, shared: Shared, registers: u32) -> Configuration {
+fn configuration(dtype: DType, width: u32, shared: Shared, registers: u32, resident: u32) -> Configuration {
     let element_bytes = dtype.bytes() as u32;
     // Elements of a 16-byte word; a row of a tile is an odd number of words.
     let pack = 16 / element_bytes;
@@ -210,7 +210,8 @@ fn configuration(dtype: DType, width: u32, shared: Shared, registers: u32) -> Co
         .ints([("OWN_BYTES", own_bytes), ("TILE_BYTES", tile_bytes), ("WEIGHT_BYTES", weight_bytes), ("REGISTERS", registers)])
         .word("VECTORS", vectors)
         .word("OPEN", open)
-        .word("CLOSE", close);
+        .word("CLOSE", close)
+        .word("RESIDENCY", if resident > 0 { format!(".minnctapersm {resident}") } else { String::new() });
     Configuration {
         name: format!("{}-{width}", dtype.name()),
         constants,
@@ -219,12 +220,15 @@ fn configuration(dtype: DType, width: u32, shared: Shared, registers: u32) -> Co
     }
 }
 
-/// The configurations of a kernel with the registers of each, in the order of [`WIDTHS`], f32 first.
-fn configurations(shared: Shared, registers: [[u32; 4]; 2]) -> Vec<Configuration> {
-    let of = |(dtype, registers): (DType, [u32; 4])| {
-        WIDTHS.into_iter().zip(registers).map(move |(width, registers)| configuration(dtype, width, shared, registers))
-    };
-    let all = [DType::F32, DType::F64].into_iter().zip(registers).flat_map(of);
+/// The configurations of a kernel with the registers of each, in the order of [`WIDTHS`], f32 first, and the
+/// CTAs that are to share a multiprocessor: 0 where the assembler finds a good number itself; where it
+/// does not, it trades registers for spills.
+fn configurations(shared: Shared, registers: [[u32; 4]; 2], resident: [[u32; 4]; 2]) -> Vec<Configuration> {
+    let dtypes = [DType::F32, DType::F64].into_iter().zip(registers.into_iter().zip(resident));
+    let all = dtypes.flat_map(|(dtype, (registers, resident))| {
+        let widths = WIDTHS.into_iter().zip(registers.into_iter().zip(resident));
+        widths.map(move |(width, (registers, resident))| configuration(dtype, width, shared, registers, resident))
+    });
     all.filter(|c| c.shared <= MOST_SHARED).collect()
 }
 
@@ -243,7 +247,7 @@ pub static FORWARD: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/attention_forward_sm80.ptx"),
     params: ForwardParams::FIELDS,
-    configurations: || configurations(FORWARD_SHARED, [[112, 112, 128, 168], [96, 96, 128, 168]]),
+    configurations: || configurations(FORWARD_SHARED, [[112, 112, 128, 168], [96, 96, 128, 168]], [[0; 4]; 2]),
 };
 
 /// `p = softmax(scores)`.
@@ -253,7 +257,7 @@ pub static PATTERN: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/attention_pattern_sm80.ptx"),
     params: PatternParams::FIELDS,
-    configurations: || configurations(PATTERN_SHARED, [[112; 4], [96; 4]]),
+    configurations: || configurations(PATTERN_SHARED, [[112; 4], [128; 4]], [[0; 4], [2; 4]]),
 };
 
 /// `dz` along `dq`, `dk` and `dv`.
@@ -263,7 +267,7 @@ pub static TANGENT: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/attention_tangent_sm80.ptx"),
     params: TangentParams::FIELDS,
-    configurations: || configurations(DERIVATIVE_SHARED, [[168, 200, 255, 200], [168, 168, 255, 255]]),
+    configurations: || configurations(DERIVATIVE_SHARED, [[168, 200, 255, 200], [168, 168, 255, 255]], [[0; 4]; 2]),
 };
 
 /// `dq` from `dz`, and what [`KEYS`] has to know of the queries.
@@ -273,7 +277,7 @@ pub static QUERIES: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/attention_queries_sm80.ptx"),
     params: QueriesParams::FIELDS,
-    configurations: || configurations(DERIVATIVE_SHARED, [[168, 200, 255, 200], [168, 168, 255, 255]]),
+    configurations: || configurations(DERIVATIVE_SHARED, [[168, 200, 255, 200], [168, 200, 255, 255]], [[0; 4], [0, 1, 0, 0]]),
 };
 
 /// `dk` and `dv` from `dz`.
@@ -283,7 +287,7 @@ pub static KEYS: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/attention_keys_sm80.ptx"),
     params: KeysParams::FIELDS,
-    configurations: || configurations(DERIVATIVE_SHARED, [[128, 168, 200, 200], [128, 168, 200, 255]]),
+    configurations: || configurations(DERIVATIVE_SHARED, [[128, 168, 200, 200], [128, 168, 200, 255]], [[0, 3, 0, 0], [0; 4]]),
 };
 
 #[cfg(test)]

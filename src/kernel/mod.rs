@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod affine;
 pub mod attention;
+pub mod attention_tiles;
 pub mod budget;
 pub mod chunk;
 pub mod column_sums;

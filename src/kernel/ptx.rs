@@ -3,8 +3,8 @@
 use super::registry::Kernel;
 use super::sources;
 use super::{
-    activation, affine, attention, chunk, column_sums, count, derivatives, edge_sums, edges, embed, gather, gram, linear, loss,
-    norm, norm_terms, peaks, probe, probes, product, rope, softmax, trie_match,
+    activation, affine, attention, attention_tiles, chunk, column_sums, count, derivatives, edge_sums, edges, embed, gather,
+    gram, linear, loss, norm, norm_terms, peaks, probe, probes, product, rope, softmax, trie_match,
 };
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
@@ -54,6 +54,13 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::TANGENT,
     &attention::QUERIES,
     &attention::KEYS,
+    &attention_tiles::CENTRE,
+    &attention_tiles::OMEGA,
+    &attention_tiles::CONTRACT,
+    &attention_tiles::DIRECTIONS,
+    &attention_tiles::VALUES,
+    &attention_tiles::SQUARES,
+    &linear::LINEAR,
 ];
 
 macro_rules! fragments {
@@ -95,6 +102,7 @@ fragments! {
     "attention_key",
     "attention_mean",
     "attention_next_segment",
+    "attention_node_weight",
     "attention_note",
     "attention_power",
     "attention_query",

@@ -97,15 +97,19 @@ impl Attention {
     /// Pieces that cover every query once, with scratch blocks of at most `elements` where that allows
     /// tiles of one sequence and [`TILE_QUERIES`].
     pub(super) fn tiles(&self, elements: usize) -> Vec<Tile> {
+        self.cut(elements / (self.heads * self.d_v * self.seq.max(self.d_head)), TILE_QUERIES)
+    }
+    /// Pieces that cover every query once: of `fit` queries where that is a sequence or more, and else, unless
+    /// sequences have no more than `least` queries, of as many but at least `least` queries of one sequence.
+    pub(super) fn cut(&self, fit: usize, least: usize) -> Vec<Tile> {
         let (first, queries) = if self.last_only { (self.seq - 1, 1) } else { (0, self.seq) };
-        let fit = elements / (self.heads * self.d_v * self.seq.max(self.d_head));
-        if fit >= queries || queries <= TILE_QUERIES {
+        if fit >= queries || queries <= least {
             let step = (fit / queries).clamp(1, self.batch);
             let tile =
                 |b: usize| Tile { sequence: b, sequences: step.min(self.batch - b), start: first, queries, keys: self.seq };
             return (0..self.batch).step_by(step).map(tile).collect();
         }
-        let step = fit.max(TILE_QUERIES);
+        let step = fit.max(least);
         let tile = |b: usize, start: usize| {
             let queries = step.min(self.seq - start);
             Tile { sequence: b, sequences: 1, start, queries, keys: start + queries }

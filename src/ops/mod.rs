@@ -7,6 +7,7 @@
 pub mod activation;
 mod activation_cuda;
 pub mod attention;
+mod attention_closed_cuda;
 mod attention_cuda;
 pub mod attention_edges;
 mod attention_math;

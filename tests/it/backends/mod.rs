@@ -5,6 +5,7 @@
 
 pub mod against_cpu;
 mod attention;
+mod attention_closed;
 mod commands;
 mod driver;
 mod gram;
