@@ -32,6 +32,10 @@ impl Operand {
     pub fn transposed(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
     }
+    /// With these elements from one value of a batch index to the next.
+    pub fn batched(self, batch: [usize; 3]) -> Self {
+        Self { batch, ..self }
+    }
 }
 
 /// C[z] = alpha A[z] B[z], or `+=`, for z = (z0, z1, z2), with A `[m, k]`, B `[k, n]` and C `[m, n]`.
