@@ -12,7 +12,10 @@ pub mod embed;
 pub mod gather;
 pub mod gram;
 pub mod linear;
+pub mod loss;
+pub mod norm;
 pub mod params;
+pub mod peaks;
 pub mod probe;
 pub mod probes;
 pub mod ptx;
@@ -22,6 +25,7 @@ pub mod sheet;
 pub mod softmax;
 mod sources;
 pub mod template;
+pub mod trie_match;
 pub mod tuning;
 pub mod wgsl;
 

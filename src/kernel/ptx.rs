@@ -2,10 +2,30 @@
 
 use super::registry::Kernel;
 use super::sources;
-use super::{activation, affine, chunk, count, edge_sums, embed, gather, gram, linear, probe, probes, rope, softmax};
+use super::{
+    activation, affine, chunk, count, edge_sums, embed, gather, gram, linear, loss, norm, peaks, probe, probes, rope, softmax,
+    trie_match,
+};
 
 /// Every PTX kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
+    &gram::CENTRE_F64,
+    &gram::CENTRE_F32,
+    &gram::GRAM_F64,
+    &gram::GRAM_F32,
+    &gram::FOLD,
+    &linear::LINEAR,
+    &count::COUNT,
+    &loss::ROWS,
+    &loss::FOLD,
+    &norm::NORM,
+    &norm::SLOPE,
+    &norm::HALF,
+    &peaks::PEAKS,
+    &trie_match::TRIE_MATCH,
+    &probe::PEAK_F64,
+    &probe::PEAK_F32,
+    &probe::ROUNDING,
     &activation::ACTIVATION,
     &activation::TANGENT,
     &affine::AFFINE,
@@ -21,16 +41,6 @@ pub static KERNELS: &[&Kernel] = &[
     &rope::ROPE,
     &softmax::SOFTMAX,
     &softmax::TANGENT,
-    &gram::CENTRE_F64,
-    &gram::CENTRE_F32,
-    &gram::GRAM_F64,
-    &gram::GRAM_F32,
-    &gram::FOLD,
-    &linear::LINEAR,
-    &count::COUNT,
-    &probe::PEAK_F64,
-    &probe::PEAK_F32,
-    &probe::ROUNDING,
 ];
 
 macro_rules! fragments {
@@ -59,8 +69,6 @@ fragments! {
     "act_tanh_f64",
     "along_begin",
     "along_copy",
-    "butterfly",
-    "butterfly_f64",
     "centre",
     "chunk_basis",
     "chunk_features",
@@ -68,7 +76,7 @@ fragments! {
     "chunk_rows",
     "columns_add",
     "columns_begin",
-    "cta_total",
+    "cta_fold",
     "exp",
     "exp_f64",
     "gram_begin",
@@ -87,19 +95,55 @@ fragments! {
     "linear_write",
     "linear_write_quads",
     "linear_write_singles",
+    "log_f64",
     "logistic",
     "logistic_f64",
+    "loss_floor",
+    "loss_floor_f64",
+    "mix",
+    "norm_begin",
+    "norm_dot",
+    "norm_dot_none",
+    "norm_factors_dv",
+    "norm_factors_none",
+    "norm_factors_v",
+    "norm_factors_v_dv",
+    "norm_first_cotangent",
+    "norm_first_tangent",
+    "norm_gain",
+    "norm_mean",
+    "norm_mean_rms",
+    "norm_out_c",
+    "norm_out_cotangent",
+    "norm_out_mean",
+    "norm_out_scaled",
+    "norm_out_tangent",
+    "norm_row",
+    "norm_scale",
+    "norm_shift",
+    "norm_shift_rms",
+    "norm_slope_cotangent",
+    "norm_slope_g",
+    "norm_slope_tangent",
     "probe_hash",
     "probe_key",
     "probe_params",
     "probe_row",
     "reciprocal",
     "reciprocal_f64",
+    "row_again",
+    "row_columns",
+    "row_load",
+    "row_store",
     "sheet",
     "sheet_at",
     "splitmix",
     "triangle",
-    "warp_total",
+    "trie_child",
+    "trie_value",
+    "warp_fold",
+    "warp_fold_f64",
+    "warp_step_f64",
 }
 
 /// The text of an included fragment.
@@ -223,7 +267,7 @@ mod tests {
                 .collect();
             // A constant in the name stands for any of the files that fit.
             let (head, tail) =
-                file.split_once("{{").map_or((file, file), |(head, rest)| (head, rest.rsplit_once("}}").unwrap().1));
+                file.split_once("{{").map_or((file, file), |(head, rest)| (head, rest.split_once("}}").unwrap().1));
             let fits = |name: &str| name.starts_with(head) && name.ends_with(tail) && !within.contains(&name);
             for (name, inner) in FRAGMENTS.iter().filter(|(name, _)| fits(name)) {
                 let own = scoped(inner);

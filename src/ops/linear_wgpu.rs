@@ -6,6 +6,7 @@
 
 use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu};
 use crate::error::{Error, Result};
+use crate::kernel::Params;
 use crate::kernel::linear::{Elementwise, Epilogue, LinearShape, TANGENT_ROWS};
 use crate::kernel::wgsl::linear::{HAS_BIAS, HAS_PRE, LINEAR, LinearParams, RESUMES, choose};
 
@@ -187,7 +188,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
     let bindings = [x, w, bias_bound, y, pre_bound];
     device.record(&Launch {
         pipeline: &pipeline,
-        params: bytemuck::bytes_of(&params),
+        params: &params.bytes(),
         transport: plan.transport,
         // The text that adds to y has no pre.
         bindings: if adds { &bindings[..4] } else { &bindings },

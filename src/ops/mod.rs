@@ -36,16 +36,19 @@ mod linear_cuda;
 mod linear_panels;
 pub mod linear_wgpu;
 pub mod loss;
+mod loss_cuda;
 pub mod mask;
 mod mask_cuda;
 pub mod moments;
 pub mod norm;
+mod norm_cuda;
 pub mod norm_moments;
 pub mod offload;
 pub mod operands;
 mod outputs;
 pub mod packing;
 pub mod peaks;
+mod peaks_cuda;
 pub mod probes;
 mod probes_cuda;
 pub mod rope;
@@ -56,6 +59,7 @@ pub mod sdpa;
 pub mod softcap;
 pub mod token_embed;
 pub mod trie_match;
+mod trie_match_cuda;
 
 pub use attention_math::Attention;
 

@@ -1,8 +1,10 @@
 //! The CUDA side of an offloaded program: one allocation for the buffers that kernels touch, and
 //! batches of launches that are captured as graphs.
 
+use std::sync::Arc;
+
 use super::{Segment, Work, each_launch};
-use crate::device::cuda::{Call, Cuda, CudaArena, Lane, Replay, Space};
+use crate::device::cuda::{Call, Cuda, CudaArena, Held, Lane, Replay, Space};
 use crate::device::{DType, IntBuffer, Program, Tensor, View};
 use crate::error::Result;
 use crate::kernel::count::{self, COUNT, CountParams};
@@ -10,8 +12,8 @@ use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
 use crate::ops::linear::Matrix;
 use crate::ops::{
-    Launch, activation_cuda, copy_cuda, edge_sums_cuda, embed_cuda, gated_cuda, gather_cuda, gram_cuda, linear_cuda, mask_cuda,
-    probes_cuda, rope_cuda,
+    Launch, activation_cuda, copy_cuda, edge_sums_cuda, embed_cuda, gated_cuda, gather_cuda, gram_cuda, linear_cuda, loss_cuda,
+    mask_cuda, norm_cuda, peaks_cuda, probes_cuda, rope_cuda, trie_match_cuda,
 };
 
 macro_rules! kernels {
@@ -51,7 +53,16 @@ kernels! {
     Gram => gram_cuda, scratch, bind;
     GramAdd => gram_cuda, add_scratch, add_bind;
     Linear => linear_cuda, scratch, bind;
+    Loss => loss_cuda, scratch, bind;
     Mask => mask_cuda, scratch, bind;
+    Norm => norm_cuda, scratch, bind;
+    NormCotangent => norm_cuda, cotangent_scratch, cotangent_bind;
+    NormTangent => norm_cuda, tangent_scratch, tangent_bind;
+    Normalise => norm_cuda, normalise_scratch, normalise_bind;
+    NormaliseCotangent => norm_cuda, normalise_cotangent_scratch, normalise_cotangent_bind;
+    NormaliseTangent => norm_cuda, normalise_tangent_scratch, normalise_tangent_bind;
+    Peaks => peaks_cuda, scratch, bind;
+    ProbeLoss => loss_cuda, probe_scratch, probe_bind;
     Probes => probes_cuda, scratch, bind;
     Readout => mask_cuda, readout_scratch, readout_bind;
     Rope => rope_cuda, scratch, bind;
@@ -59,12 +70,18 @@ kernels! {
     Scatter => gather_cuda, scatter_scratch, scatter_bind;
     Softcap => activation_cuda, softcap_scratch, softcap_bind;
     TokenEmbed => embed_cuda, token_scratch, token_bind;
+    TrieMatch => trie_match_cuda, scratch, bind;
+    Variance => norm_cuda, variance_scratch, variance_bind;
+    VarianceCotangent => norm_cuda, variance_cotangent_scratch, variance_cotangent_bind;
+    VarianceTangent => norm_cuda, variance_tangent_scratch, variance_tangent_bind;
 }
 
 /// Where the operands of a launch lie on the device.
 pub(in crate::ops) struct Place<'a> {
     arena: &'a mut CudaArena,
     lane: &'a mut Lane,
+    /// What the launch reads of the host's, so that it stays on the device.
+    held: Vec<Held>,
 }
 
 impl Place<'_> {
@@ -84,6 +101,7 @@ impl Place<'_> {
     }
     /// The address of a weight, which is uploaded when it is first asked for.
     pub fn tensor(&mut self, tensor: &Tensor) -> Result<u64> {
+        self.held.push(Held::Tensor(tensor.clone()));
         self.arena.cuda().clone().tensor(tensor, self.lane)
     }
     /// The address of the first element of a block of a weight.
@@ -94,6 +112,12 @@ impl Place<'_> {
     /// The address of the launch's scratch memory, a multiple of 256.
     pub fn scratch(&self) -> u64 {
         self.arena.scratch()
+    }
+    /// The address of what `bytes` gives, put on the device when it is first asked for and kept there as long as somebody
+    /// else holds `owner`.
+    pub fn shared<T: Send + Sync + 'static>(&mut self, owner: &Arc<T>, bytes: impl FnOnce() -> Vec<u8>) -> Result<u64> {
+        self.held.push(Held::Other(owner.clone()));
+        self.arena.cuda().clone().shared(owner.clone(), bytes, self.lane)
     }
     /// Puts a small table on the device for as long as the program is bound to it, and gives its address.
     pub fn constants(&mut self, bytes: &[u8]) -> Result<u64> {
@@ -152,9 +176,10 @@ fn bind(l: &Launch, arena: &mut CudaArena, lane: &mut Lane) -> Result<Option<Vec
     if scratch(l, arena.dtype(), &arena.cuda().limits()).is_none() {
         return Ok(None);
     }
-    let mut calls = calls(l, &mut Place { arena, lane })?;
+    let mut place = Place { arena, lane, held: Vec::new() };
+    let mut calls = calls(l, &mut place)?;
     if let Some(first) = calls.first_mut() {
-        first.weights = l.operands().tensors;
+        first.held = place.held;
     }
     Ok(Some(calls))
 }

@@ -5,12 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mechgraph::device::cuda::Alter;
-use mechgraph::device::{Arena, Cpu, Cuda, Device, Placement, Program, Real, View};
-use mechgraph::ops::Launch;
-use mechgraph::ops::offload::Mirror;
+use mechgraph::device::{Cpu, Cuda, Device, Placement};
 use ptxvm::{Completion, Options};
-
-use super::fill;
 
 /// A bug: the kernel, what is wrong, the sound text, the broken text. Every occurrence of the sound text is
 /// replaced; it must occur.
@@ -53,14 +49,4 @@ fn replacing(kernel: &'static str, sound: &'static str, broken: &'static str, me
         met.store(true, Ordering::Relaxed);
         text.replace(sound, broken)
     }))
-}
-
-/// Runs a program on a device, over these inputs.
-pub fn run_on<T: Real>(device: &Device, program: &Program<Launch>, inputs: &[(View, Vec<f64>)]) -> Result<Arena<T>, String> {
-    let mut arena = Arena::<T>::new(&program.layout);
-    let mut mirror = Mirror::new(device, program).map_err(|e| e.to_string())?.expect("a device");
-    fill(&mut arena, inputs);
-    let ran = mirror.run(program, &mut arena).and_then(|()| mirror.bring_home(&mut arena));
-    ran.map_err(|e| e.to_string())?;
-    Ok(arena)
 }

@@ -42,16 +42,19 @@ done:
 ";
 
 #[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy)]
 struct AddParams {
     x: u64,
     y: u64,
     n: u32,
-    unused: u32,
 }
 
 impl Params for AddParams {
     const FIELDS: &'static [mechgraph::kernel::Field] = &[];
+
+    fn bytes(&self) -> Vec<u8> {
+        [&self.x.to_le_bytes()[..], &self.y.to_le_bytes(), &self.n.to_le_bytes(), &[0; 4]].concat()
+    }
 }
 
 fn kernel(source: &'static str) -> Kernel {
@@ -68,7 +71,7 @@ fn open(completion: Completion) -> Cuda {
 }
 
 fn add(cuda: &Cuda, x: u64, y: u64, n: u32) -> Call {
-    let params = AddParams { x, y, n, unused: 0 };
+    let params = AddParams { x, y, n };
     cuda.call(&kernel(ADD), &configuration(), [n.div_ceil(64), 1, 1], &params).unwrap()
 }
 
