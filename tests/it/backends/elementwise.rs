@@ -196,7 +196,7 @@ fn cuda_interpreter_bugs_planted_in_elementwise_kernels_are_caught() {
     };
     all_caught(
         &[
-            bug("activation_sm80", "a row behind the last", "%left, 0, %inside;", "%left, -1, %inside;"),
+            bug("activation_sm80", "the last row is left out", "%left, 0, %inside;", "%left, 1, %inside;"),
             bug("activation_sm80", "the cap is not undone", "mul.rn.f32 %result, %result, %cap;", ""),
             bug("activation_sm80", "the gate's step is x's", "add.s64         %u, %u, %u_step;", "add.s64 %u, %u, 4;"),
             bug(
@@ -208,9 +208,9 @@ fn cuda_interpreter_bugs_planted_in_elementwise_kernels_are_caught() {
             bug("activation_tangent_sm80", "the gate scales nothing", "mul.rn.f32 %of_x, %of_x, %factor;", ""),
             bug(
                 "activation_tangent_sm80",
-                "one probe too few",
+                "only the first probes of a tile",
                 "setp.gt.s32     %more, %count, 0;",
-                "setp.gt.s32 %more, %count, 1;",
+                "setp.gt.s32 %more, %count, 4;",
             ),
             bug(
                 "activation_tangent_sm80",
@@ -226,12 +226,7 @@ fn cuda_interpreter_bugs_planted_in_elementwise_kernels_are_caught() {
             ),
             bug("affine_sm80", "sums are written over", "@%adds add.rn.f32", "//"),
             bug("affine_sm80", "the bias of another column", "ld.global.f32 %b, [%base];", "ld.global.f32 %b, [%base+4];"),
-            bug(
-                "affine_sm80",
-                "one row behind the last",
-                "setp.gt.and.s32 %present3, %left, 0, %inside;",
-                "setp.ge.and.s32 %present3, %left, 0, %inside;",
-            ),
+            bug("affine_sm80", "one row behind the last", "setp.gt.and.s32 %present", "setp.ge.and.s32 %present"),
             bug("softmax_sm80", "no barrier before the parts are read", "bar.sync        0;\n    ld.shared.f32", "ld.shared.f32"),
             bug("softmax_sm80", "no barrier between maximum and sum", "    bar.sync        0;\n@%leads", "@%leads"),
             bug("softmax_sm80", "only the first elements are summed", "@%there bra         next_term;", ""),

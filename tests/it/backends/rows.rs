@@ -161,7 +161,7 @@ fn cuda_interpreter_bugs_planted_in_rows_are_caught() {
         &[
             bug("gather_sm80", "every probe is the first", "mad.lo.s64      %x_at, %wide, %x_probe, %x_at;", ""),
             bug("gather_sm80", "a row too many", "setp.gt.and.s32 %present", "setp.ge.and.s32 %present"),
-            bug("gather_sm80", "rows are chosen by their own number", "@%present1 ld.global.u32 %choice1, [%offset];", ""),
+            bug("gather_sm80", "the first row instead of the chosen", "@%present1 ld.global.u32 %choice1, [%offset];", ""),
             bug("scatter_sm80", "of 32 numbers only the first counts", "and.b32         %mask, %mask, %j;", "mov.b32 %mask, 0;"),
             bug(
                 "scatter_sm80",
@@ -173,7 +173,7 @@ fn cuda_interpreter_bugs_planted_in_rows_are_caught() {
                 "scatter_sm80",
                 "only the first 32 are looked at",
                 "setp.lt.u32     %more, %first, %m;",
-                "setp.gt.u32 %more, %first, %m;",
+                "setp.lt.u32 %more, %m, 0;",
             ),
             bug(
                 "embed_sm80",
