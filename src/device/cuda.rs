@@ -2,10 +2,12 @@
 //! compiled when they are first used.
 
 mod arena;
+mod gpus;
 mod lane;
 mod stopwatch;
 
 pub use arena::{CudaArena, Space};
+pub use gpus::{Gpus, Selection};
 pub use lane::{Lane, Replay};
 pub use stopwatch::Stopwatch;
 
@@ -103,15 +105,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Cuda {
-    /// Opens the first device of the real driver, or the interpreter.
-    pub fn open(choice: DriverChoice) -> Result<Self> {
+    /// Opens a device of the real driver by its number, or the interpreter, which has as many as are asked for.
+    pub fn open(choice: DriverChoice, number: usize) -> Result<Self> {
         match choice {
             DriverChoice::Nvidia => {
-                let nvidia = Nvidia::open(0).map_err(|f| Error::Backend {
-                    backend: "cuda",
-                    found: f.code,
-                    expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
-                })?;
+                let nvidia = Nvidia::open(number).map_err(no_gpu)?;
                 Self::over(Driver::Nvidia(Box::new(nvidia)), None)
             }
             #[cfg(feature = "ptxvm")]
@@ -120,6 +118,13 @@ impl Cuda {
             DriverChoice::Interpreter => {
                 Err(Error::flag("--driver", "interpreter, which this build lacks", "a build with the feature ptxvm"))
             }
+        }
+    }
+    /// Number of devices that a driver has.
+    pub fn count(choice: DriverChoice) -> Result<usize> {
+        match choice {
+            DriverChoice::Nvidia => Nvidia::count().map_err(no_gpu),
+            DriverChoice::Interpreter => Ok(1),
         }
     }
     /// A device played by the PTX interpreter.
@@ -307,6 +312,14 @@ fn one_line(log: &str) -> String {
 fn sentence(f: &Failure) -> String {
     let Failure { call, code, log } = f;
     if log.is_empty() { format!("{call}: {code}") } else { format!("{call}: {code}: {}", one_line(log)) }
+}
+
+fn no_gpu(f: Failure) -> Error {
+    Error::Backend {
+        backend: "cuda",
+        found: f.code,
+        expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
+    }
 }
 
 fn driver_error(device: &str, action: &str, f: Failure) -> Error {

@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod affine;
+pub mod attention;
 pub mod budget;
 pub mod chunk;
 pub mod count;
@@ -18,6 +19,7 @@ pub mod params;
 pub mod peaks;
 pub mod probe;
 pub mod probes;
+pub mod product;
 pub mod ptx;
 pub mod registry;
 pub mod rope;

@@ -3,6 +3,7 @@
 
 use super::gram::{AddArgs, Args};
 use super::offload::Place;
+use super::product_cuda::{self, Operand, Product};
 use crate::device::cuda::Call;
 use crate::device::{DType, View};
 use crate::error::Result;
@@ -62,19 +63,29 @@ pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
     Ok(vec![first, tiles, fold])
 }
 
-/// The same for [`AddArgs`]; there is no kernel for `x x'`.
+/// The same for [`AddArgs`].
 pub(super) fn add_scratch(a: &AddArgs, dtype: DType, limits: &Limits) -> Option<u64> {
+    if a.transpose {
+        let shape = [a.x.rows, a.x.rows, a.x.cols];
+        return product_cuda::fits(dtype, shape, [1; 3], limits).then_some(0);
+    }
     add_plan(a, limits, dtype).map(|plan| partial_bytes(&plan))
 }
 
 fn add_plan(a: &AddArgs, limits: &Limits, dtype: DType) -> Option<Plan> {
     // Buffers start at multiples of more than 16 bytes.
     let aligned = [a.x.offset, a.x.stride].iter().all(|n| (n * dtype.bytes()).is_multiple_of(16));
-    if a.transpose { None } else { plan(&a.x, limits, dtype, aligned) }
+    plan(&a.x, limits, dtype, aligned)
 }
 
 /// The calls of a launch for which there are kernels.
 pub(super) fn add_bind(a: &AddArgs, at: &mut Place) -> Result<Vec<Call>> {
+    if a.transpose {
+        let (x, out) = (Operand::rows(at.view(&a.x), a.x.cols), Operand::rows(at.view(&a.out), a.x.rows));
+        let product =
+            Product { accumulate: true, lower: true, ..Product::new([a.x.rows, a.x.rows, a.x.cols], x, x.transposed(), out) };
+        return Ok(vec![product.call(at)?]);
+    }
     let Some(plan) = add_plan(a, &at.limits(), at.dtype()) else { return Ok(Vec::new()) };
     let x = (at.view(&a.x), a.x.stride as u32);
     products(at, &plan, x, at.scratch(), at.view(&a.out), true).map(Vec::from)

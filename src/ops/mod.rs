@@ -7,6 +7,7 @@
 pub mod activation;
 mod activation_cuda;
 pub mod attention;
+mod attention_cuda;
 pub mod attention_edges;
 mod attention_math;
 pub mod attention_moments;
@@ -51,6 +52,7 @@ pub mod peaks;
 mod peaks_cuda;
 pub mod probes;
 mod probes_cuda;
+mod product_cuda;
 pub mod rope;
 mod rope_cuda;
 mod rows;

@@ -10,18 +10,15 @@ use crate::error::Result;
 use crate::kernel::count::{self, COUNT, CountParams};
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
+use crate::ops::Launch;
 use crate::ops::linear::Matrix;
-use crate::ops::{
-    Launch, activation_cuda, copy_cuda, edge_sums_cuda, embed_cuda, gated_cuda, gather_cuda, gram_cuda, linear_cuda, loss_cuda,
-    mask_cuda, norm_cuda, peaks_cuda, probes_cuda, rope_cuda, trie_match_cuda,
-};
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
         /// Bytes of scratch memory of a launch; `None` where there is no kernel for it.
         fn scratch(l: &Launch, dtype: DType, limits: &Limits) -> Option<u64> {
             match l {
-                $(Launch::$name(a) => $file::$scratch(a, dtype, limits),)*
+                $(Launch::$name(a) => crate::ops::$file::$scratch(a, dtype, limits),)*
                 _ => None,
             }
         }
@@ -29,7 +26,7 @@ macro_rules! kernels {
         /// The calls of a launch for which there are kernels.
         fn calls(l: &Launch, at: &mut Place) -> Result<Vec<Call>> {
             match l {
-                $(Launch::$name(a) => $file::$bind(a, at),)*
+                $(Launch::$name(a) => crate::ops::$file::$bind(a, at),)*
                 _ => Ok(Vec::new()),
             }
         }
@@ -39,9 +36,13 @@ macro_rules! kernels {
 kernels! {
     Activation => activation_cuda, scratch, bind;
     ActivationTangent => activation_cuda, tangent_scratch, tangent_bind;
+    Attention => attention_cuda, scratch, bind;
+    AttentionCotangent => attention_cuda, cotangent_scratch, cotangent_bind;
+    AttentionTangent => attention_cuda, tangent_scratch, tangent_bind;
     Basis => probes_cuda, basis_scratch, basis_bind;
     Chunk => probes_cuda, chunk_scratch, chunk_bind;
     Copy => copy_cuda, scratch, bind;
+    Cross => product_cuda, cross_scratch, cross_bind;
     EdgeCotangents => edge_sums_cuda, cotangent_scratch, cotangent_bind;
     EdgeTangents => edge_sums_cuda, tangent_scratch, tangent_bind;
     Embed => embed_cuda, scratch, bind;
@@ -68,6 +69,9 @@ kernels! {
     Rope => rope_cuda, scratch, bind;
     Scale => copy_cuda, scale_scratch, scale_bind;
     Scatter => gather_cuda, scatter_scratch, scatter_bind;
+    Sdpa => attention_cuda, sdpa_scratch, sdpa_bind;
+    SdpaCotangent => attention_cuda, sdpa_cotangent_scratch, sdpa_cotangent_bind;
+    SdpaTangent => attention_cuda, sdpa_tangent_scratch, sdpa_tangent_bind;
     Softcap => activation_cuda, softcap_scratch, softcap_bind;
     TokenEmbed => embed_cuda, token_scratch, token_bind;
     TrieMatch => trie_match_cuda, scratch, bind;

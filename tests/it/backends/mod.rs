@@ -4,6 +4,7 @@
 //! `MECHGRAPH_ADAPTER=NAME` the tests of wgpu run on that adapter, whose absence is a failure too.
 
 pub mod against_cpu;
+mod attention;
 mod chunks;
 mod commands;
 mod driver;
@@ -16,10 +17,12 @@ mod models;
 mod norm;
 mod offload;
 pub mod planted;
+mod products;
 mod rows;
 mod seam;
+mod whole;
 
-use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, Placement, Program, Real, Request, View};
+use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, IntBuffer, Placement, Program, Real, Request, View};
 use mechgraph::ops::offload::Mirror;
 use mechgraph::ops::{Launch, run_cpu};
 use ptxvm::{Completion, Options, Rounding};
@@ -114,18 +117,30 @@ pub fn adapter() -> String {
 
 /// A CUDA device played by the interpreter.
 pub fn interpreter(options: Options) -> mechgraph::Result<Device> {
-    Ok(Device::Cuda { cuda: Cuda::interpreter(options)?, host: Cpu::new(1)?, placement: Placement::default() })
+    Ok(Device::Cuda { gpus: Cuda::interpreter(options)?.into(), host: Cpu::new(1)?, placement: Placement::default() })
 }
 
 /// Runs `program` three times over fresh inputs on each device and gives the arena of the last run;
 /// every run on every device must give the same bits in `outputs`.
 pub fn run<T: Real>(backend: Backend, program: &Program<Launch>, inputs: &[(View, Vec<f64>)], outputs: &[View]) -> Arena<T> {
+    run_with_ints(backend, program, inputs, &[], outputs)
+}
+
+/// [`run`] with numbers beside the inputs.
+pub fn run_with_ints<T: Real>(
+    backend: Backend,
+    program: &Program<Launch>,
+    inputs: &[(View, Vec<f64>)],
+    ints: &[(IntBuffer, Vec<u32>)],
+    outputs: &[View],
+) -> Arena<T> {
     let mut found: Option<(Vec<Vec<u8>>, Arena<T>)> = None;
     for device in backend.devices() {
         let mut arena = Arena::<T>::new(&program.layout);
         let mut mirror = Mirror::new(&device, program).unwrap();
         for _ in 0..3 {
             fill(&mut arena, inputs);
+            fill_ints(&mut arena, ints);
             match &mut mirror {
                 None => run_cpu(program, &mut arena),
                 Some(mirror) => {
@@ -153,6 +168,11 @@ pub fn fill<T: Real>(arena: &mut Arena<T>, inputs: &[(View, Vec<f64>)]) {
             buffer[view.range(i)].iter_mut().zip(row).for_each(|(x, y)| *x = T::of(*y));
         }
     }
+}
+
+/// Writes numbers into their buffers.
+pub fn fill_ints<T: Real>(arena: &mut Arena<T>, ints: &[(IntBuffer, Vec<u32>)]) {
+    ints.iter().for_each(|(buffer, data)| arena.int_mut(*buffer).copy_from_slice(data));
 }
 
 /// `||found - expected|| / ||expected||` over the rows of a view, with everything around it NaN as it

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mechgraph::device::cuda::Alter;
-use mechgraph::device::{Cpu, Cuda, Device, Placement};
+use mechgraph::device::{Arena, Cpu, Cuda, Device, IntBuffer, Placement, Program, Real, View};
+use mechgraph::ops::Launch;
+use mechgraph::ops::offload::Mirror;
 use ptxvm::{Completion, Options};
+
+use super::{fill, fill_ints};
 
 /// A bug: the kernel, what is wrong, the sound text, the broken text. Every occurrence of the sound text is
 /// replaced; it must occur.
@@ -27,7 +31,7 @@ pub const fn bug(kernel: &'static str, what: &'static str, sound: &'static str, 
 pub fn all_caught(bugs: &[Bug], check: impl Fn(&Device) -> Result<(), String>) {
     let orders = [(0, Completion::Late), (1, Completion::Early), (2, Completion::Late)];
     let options = |(seed, completion)| Options { seed, completion, ..Options::default() };
-    let over = |cuda: Cuda| Device::Cuda { cuda, host: Cpu::new(1).unwrap(), placement: Placement::default() };
+    let over = |cuda: Cuda| Device::Cuda { gpus: cuda.into(), host: Cpu::new(1).unwrap(), placement: Placement::default() };
     check(&over(Cuda::interpreter(options(orders[0])).unwrap())).expect("the sound kernels");
     let missed = bugs.iter().filter(|Bug { kernel, sound, broken, .. }| {
         let caught = orders.iter().any(|order| {
@@ -51,4 +55,25 @@ fn replacing(kernel: &'static str, sound: &'static str, broken: &'static str, me
         met.store(true, Ordering::Relaxed);
         text.replace(sound, broken)
     }))
+}
+
+/// Runs a program on a device, over these inputs.
+pub fn run_on<T: Real>(device: &Device, program: &Program<Launch>, inputs: &[(View, Vec<f64>)]) -> Result<Arena<T>, String> {
+    run_on_with_ints(device, program, inputs, &[])
+}
+
+/// [`run_on`] with numbers beside the inputs.
+pub fn run_on_with_ints<T: Real>(
+    device: &Device,
+    program: &Program<Launch>,
+    inputs: &[(View, Vec<f64>)],
+    ints: &[(IntBuffer, Vec<u32>)],
+) -> Result<Arena<T>, String> {
+    let mut arena = Arena::<T>::new(&program.layout);
+    let mut mirror = Mirror::new(device, program).map_err(|e| e.to_string())?.expect("a device");
+    fill(&mut arena, inputs);
+    fill_ints(&mut arena, ints);
+    let ran = mirror.run(program, &mut arena).and_then(|()| mirror.bring_home(&mut arena));
+    ran.map_err(|e| e.to_string())?;
+    Ok(arena)
 }

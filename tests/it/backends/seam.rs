@@ -184,7 +184,7 @@ fn a_launch_of_an_illegal_shape_fails() {
 
 #[test]
 fn without_a_driver_the_backend_says_so() {
-    if Cuda::open(mechgraph::device::DriverChoice::Nvidia).is_ok() {
+    if Cuda::open(mechgraph::device::DriverChoice::Nvidia, 0).is_ok() {
         println!("skipped: cuda absent driver: this machine has an NVIDIA GPU");
         return;
     }

@@ -10,6 +10,7 @@ mod double_double;
 mod gram;
 mod linear;
 mod planted;
+mod product;
 
 use bytemuck::Pod;
 use mechgraph::kernel::{Configuration, Kernel, Params, registry};

@@ -163,3 +163,53 @@ fn every_bug_planted_in_linear_is_caught() {
     all_are_caught(&text("linear_f32_sm80", "64x64x16-nn-cp16-store-gelu"), &[PIPELINE, LINEAR, STORE], run);
     all_are_caught(&text("linear_f32_sm80", "64x64x16-nn-cp16-tangent-silu"), &[TANGENT], run);
 }
+
+const PRODUCT: &[Bug] = &[
+    ("one wait too few", Every, "cp.async.wait_group 2;", "cp.async.wait_group 3;"),
+    ("no zero fill", Every, ", 4, %bytes;", ", 4;"),
+    ("A and B are read behind k", Every, "setp.gt.s32     %within, %left, 0;", "setp.ge.s32 %within, %left, 0;"),
+    (
+        "rows behind A are read",
+        Every,
+        "setp.gt.and.s32 %within, %inside, 0, %within;",
+        "setp.ge.and.s32 %within, %inside, 0, %within;",
+    ),
+    ("the ring does not wrap", Every, "setp.eq.u32     %wrap, %fill, 17408;", "setp.eq.u32 %wrap, %fill, 21760;"),
+    ("a column is multiplied twice", First, "%as0, %bs1,", "%as0, %bs0,"),
+    ("a sum is not restarted after its promotion", Last, "mov.f32    %acc3, 0f00000000;", ""),
+    ("a promotion is lost", First, "add.rn.f32 %total3, %total3, %acc3;", ""),
+    ("the scale is forgotten", First, "fma.rn.f32 %value, %alpha, %total0,", "add.rn.f32 %value, %total0,"),
+    (
+        "one column beside C is written",
+        Last,
+        "setp.gt.and.s32 %within, %columns_left,",
+        "setp.ge.and.s32 %within, %columns_left,",
+    ),
+    ("one row behind C is written", Last, "setp.gt.s32     %row_within, %rows_left,", "setp.ge.s32 %row_within, %rows_left,"),
+    (
+        "the element right of the diagonal is written",
+        Last,
+        "setp.le.and.s32 %within, %over, 0,",
+        "setp.le.and.s32 %within, %over, 1,",
+    ),
+    ("a batch index of B is forgotten", Last, "mad.lo.s64      %b, %apart, 4, %b;", ""),
+];
+
+#[test]
+fn every_bug_planted_in_product_is_caught() {
+    let run = |text: &Text, order| {
+        let turned = product::Case {
+            batch: [1, 1, 2],
+            m: 47,
+            n: 47,
+            k: 530,
+            turned: [false, true, false],
+            lower: true,
+            accumulate: true,
+            order,
+        };
+        let plain = product::Case { batch: [1; 3], lower: false, accumulate: false, ..turned };
+        product::run::<f32>(text, &turned).and_then(|_| product::run::<f32>(text, &plain)).err()
+    };
+    all_are_caught(&text("product_sm80", "32x32-f32"), &[PIPELINE, PRODUCT], run);
+}
