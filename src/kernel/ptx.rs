@@ -60,6 +60,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention_tiles::DIRECTIONS,
     &attention_tiles::VALUES,
     &attention_tiles::SQUARES,
+    &linear::LINEAR,
 ];
 
 macro_rules! fragments {
@@ -114,8 +115,6 @@ fragments! {
     "attention_store",
     "attention_weights",
     "attention_zero",
-    "butterfly",
-    "butterfly_f64",
     "centre",
     "chunk_basis",
     "chunk_features",
@@ -124,7 +123,6 @@ fragments! {
     "columns_add",
     "columns_begin",
     "cta_fold",
-    "cta_total",
     "edges_begin",
     "edges_copy",
     "edges_row",
@@ -207,7 +205,6 @@ fragments! {
     "warp_fold",
     "warp_fold_f64",
     "warp_step_f64",
-    "warp_total",
 }
 
 /// The text of an included fragment.
