@@ -200,7 +200,7 @@ fn tiles_add_up_on_the_interpreter() {
 #[test]
 fn bugs_planted_in_closed_forms_are_caught() {
     let bugs = [
-        bug("attention_centre_sm80", "keys behind the sequence", "setp.gt.s32     %present1, %left, 1;", "setp.ge.s32 %present1, %left, 1;"),
+        bug("attention_centre_sm80", "keys behind the sequence", "setp.gt.s32     %present2, %left, 2;", "setp.ge.s32 %present2, %left, 2;"),
         bug("attention_centre_sm80", "all sequences are the first", "mul.lo.s64      %from, %from, %sequence_stride;", "mov.u64 %from, 0;"),
         bug("attention_centre_sm80", "rows behind the keys are written", "@%present2 st.global.f32 [%y], %value2;", "st.global.f32 [%y], %value1;"),
         bug("attention_omega_sm80", "a query sees the key behind it", "add.u32         %visible, %position, 1;", "add.u32 %visible, %position, 2;\nmin.u32 %visible, %visible, %keys;"),
