@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use crate::data::stream::Runner;
 use crate::data::{self, Cut, DataSet};
 use crate::demo;
-use crate::device::{Choice, DType, Device, DriverChoice, Request};
+use crate::device::{Choice, DType, Device, DriverChoice, Request, Selection};
 use crate::error::{Error, Result};
 use crate::model::{Loaded, Numbers};
 use crate::progress::{Mode, Progress};
@@ -31,6 +31,9 @@ pub struct Common {
     /// nvidia, or interpreter: what plays the CUDA device
     #[arg(long, value_name = "NAME", default_value = "nvidia", hide_possible_values = true)]
     pub driver: CudaDriver,
+    /// NVIDIA GPUs by number, as 0,1, or all
+    #[arg(long, value_name = "LIST", default_value = "0", value_parser = parse_gpus)]
+    pub gpus: Selection,
     /// wgpu adapter: a part of its name in any case
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
@@ -186,7 +189,8 @@ impl Common {
             CudaDriver::Interpreter => DriverChoice::Interpreter,
         };
         let double = self.dtype.map_or(default == DType::F64, |p| p == Precision::F64);
-        Request { choice, driver, adapter: self.adapter.clone(), threads: self.threads.map_or(0, NonZeroUsize::get), double }
+        let threads = self.threads.map_or(0, NonZeroUsize::get);
+        Request { choice, driver, gpus: self.gpus.clone(), adapter: self.adapter.clone(), threads, double }
     }
     /// The type to compute in on `device`: `--dtype`, or the command's `default`.
     pub fn dtype(&self, device: &Device, default: DType) -> Result<DType> {
@@ -233,6 +237,9 @@ impl Common {
         if self.driver != CudaDriver::Nvidia && self.backend != Backend::Cuda {
             return Err(Error::flag("--driver", typed(self.driver), "--backend cuda beside it"));
         }
+        if self.gpus != Selection::default() && self.backend != Backend::Cuda {
+            return Err(Error::flag("--gpus", "a choice of GPUs", "--backend cuda beside it"));
+        }
         if let (Some(adapter), true) = (&self.adapter, self.backend != Backend::Wgpu) {
             return Err(Error::flag("--adapter", adapter, "--backend wgpu beside it"));
         }
@@ -274,6 +281,16 @@ pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
 /// A number of CPU threads.
 fn parse_threads(text: &str) -> std::result::Result<NonZeroUsize, String> {
     parse_count(text, MAX_THREADS)
+}
+
+/// Numbers of GPUs.
+fn parse_gpus(text: &str) -> std::result::Result<Selection, String> {
+    if text == "all" {
+        return Ok(Selection::All);
+    }
+    let numbers: Option<Vec<usize>> = text.split(',').map(|n| n.parse().ok().filter(|n| *n < MAX_THREADS)).collect();
+    let numbers = numbers.filter(|n| n.iter().enumerate().all(|(i, number)| !n[..i].contains(number)));
+    numbers.map(Selection::Numbers).ok_or_else(|| "expected different numbers, as in 0,1, or all".into())
 }
 
 /// A whole number from 1 to `max`.

@@ -255,5 +255,7 @@ fn lanes(runner: &Runner, name: &str, pass: &Pass, ragged: Option<&Pass>) -> Res
     if asked > free {
         return Err(Error::Memory { asked, free, hint: format!(" on {} for the pass '{name}'", runner.device.describe()) });
     }
-    Ok((free - beside).checked_div(arena(pass)).map_or(lanes, |fitting| lanes.min(fitting as usize)))
+    let gpus = runner.device.gpus() as u64;
+    let fitting = (free - beside).checked_div(arena(pass)).map(|each| each.saturating_mul(gpus));
+    Ok(fitting.map_or(lanes, |fitting| lanes.min(fitting as usize)))
 }

@@ -2,13 +2,17 @@
 //! compiled when they are first used.
 
 mod arena;
+mod gpus;
 mod lane;
 mod stopwatch;
 
 pub use arena::{CudaArena, Space};
+pub use gpus::{Gpus, Selection};
 pub use lane::{Lane, Replay};
 pub use stopwatch::Stopwatch;
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,9 +40,9 @@ struct Shared {
     properties: Properties,
     functions: Mutex<HashMap<String, (Module, Function)>>,
     alter: Option<Alter>,
-    /// Weights on the device by the address of their host copy, which is kept so that no other tensor
-    /// can take it.
-    tensors: Mutex<HashMap<usize, (Tensor, u64)>>,
+    /// Weights and tables on the device by the address of their host copy, which is kept so that nothing else can
+    /// take it.
+    resident: Mutex<HashMap<usize, (Held, u64)>>,
 }
 
 /// Makes another text of that of a kernel, given its name.
@@ -61,6 +65,28 @@ pub struct Memory {
     device: Cuda,
 }
 
+/// What lies on the device as well as on the host.
+#[derive(Clone, Debug)]
+pub enum Held {
+    Tensor(Tensor),
+    Other(Arc<dyn Any + Send + Sync>),
+}
+
+impl Held {
+    fn key(&self) -> usize {
+        match self {
+            Held::Tensor(tensor) => tensor.key(),
+            Held::Other(other) => Arc::as_ptr(other).cast::<u8>() as usize,
+        }
+    }
+    fn is_shared(&self) -> bool {
+        match self {
+            Held::Tensor(tensor) => tensor.is_shared(),
+            Held::Other(other) => Arc::strong_count(other) > 1,
+        }
+    }
+}
+
 /// A resolved launch: everything but its turn.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -70,8 +96,8 @@ pub struct Call {
     pub shape: Shape,
     /// The parameter block.
     pub params: Vec<u8>,
-    /// The weights that the parameter block points to: as long as they are held, they stay on the device.
-    pub weights: Vec<Tensor>,
+    /// What the parameter block points to: as long as it is held, it stays on the device.
+    pub held: Vec<Held>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,15 +105,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Cuda {
-    /// Opens the first device of the real driver, or the interpreter.
-    pub fn open(choice: DriverChoice) -> Result<Self> {
+    /// Opens a device of the real driver by its number, or the interpreter, which has as many as are asked for.
+    pub fn open(choice: DriverChoice, number: usize) -> Result<Self> {
         match choice {
             DriverChoice::Nvidia => {
-                let nvidia = Nvidia::open(0).map_err(|f| Error::Backend {
-                    backend: "cuda",
-                    found: f.code,
-                    expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
-                })?;
+                let nvidia = Nvidia::open(number).map_err(no_gpu)?;
                 Self::over(Driver::Nvidia(Box::new(nvidia)), None)
             }
             #[cfg(feature = "ptxvm")]
@@ -96,6 +118,13 @@ impl Cuda {
             DriverChoice::Interpreter => {
                 Err(Error::flag("--driver", "interpreter, which this build lacks", "a build with the feature ptxvm"))
             }
+        }
+    }
+    /// Number of devices that a driver has.
+    pub fn count(choice: DriverChoice) -> Result<usize> {
+        match choice {
+            DriverChoice::Nvidia => Nvidia::count().map_err(no_gpu),
+            DriverChoice::Interpreter => Ok(1),
         }
     }
     /// A device played by the PTX interpreter.
@@ -119,7 +148,7 @@ impl Cuda {
                 expected: "compute capability 8.0 (Ampere) or newer".into(),
             });
         }
-        Ok(Self(Arc::new(Shared { driver, properties, alter, functions: Mutex::default(), tensors: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { driver, properties, alter, functions: Mutex::default(), resident: Mutex::default() })))
     }
     pub fn properties(&self) -> &Properties {
         &self.0.properties
@@ -216,18 +245,29 @@ impl Cuda {
     ) -> Result<Call> {
         let function = self.function(kernel, configuration)?;
         let shape = Shape { grid, block: [configuration.threads, 1, 1], shared: configuration.shared };
-        let params = bytemuck::bytes_of(params).to_vec();
-        Ok(Call { kernel: format!("{}@{}", kernel.name, configuration.name), function, shape, params, weights: Vec::new() })
+        Ok(Call {
+            kernel: format!("{}@{}", kernel.name, configuration.name),
+            function,
+            shape,
+            params: params.bytes(),
+            held: Vec::new(),
+        })
     }
     /// The address of a weight on the device, uploaded through `lane` when it is first asked for. It
     /// stays as long as there is a clone of `tensor`.
     pub fn tensor(&self, tensor: &Tensor, lane: &mut Lane) -> Result<u64> {
-        let key = tensor.key();
-        let mut tensors = lock(&self.0.tensors);
-        if let Some((_, address)) = tensors.get(&key) {
+        self.resident(Held::Tensor(tensor.clone()), || tensor.raw(), lane)
+    }
+    /// The address of what `bytes` gives, the same for every call with `owner`, as long as there is a clone of that.
+    pub fn shared(&self, owner: Arc<dyn Any + Send + Sync>, bytes: impl FnOnce() -> Vec<u8>, lane: &mut Lane) -> Result<u64> {
+        self.resident(Held::Other(owner), || Cow::Owned(bytes()), lane)
+    }
+    fn resident<'a>(&self, held: Held, bytes: impl FnOnce() -> Cow<'a, [u8]>, lane: &mut Lane) -> Result<u64> {
+        let mut resident = lock(&self.0.resident);
+        if let Some((_, address)) = resident.get(&held.key()) {
             return Ok(*address);
         }
-        tensors.retain(|_, (kept, address)| {
+        resident.retain(|_, (kept, address)| {
             let is_used = kept.is_shared();
             if !is_used {
                 // The device is gone if this fails, and what comes next says so.
@@ -235,19 +275,19 @@ impl Cuda {
             }
             is_used
         });
-        let data = tensor.raw();
+        let data = bytes();
         let address = self.alloc_raw(data.len() as u64)?;
         let sent = lane.upload(address, &data).and_then(|()| lane.synchronize());
         sent.inspect_err(|_| {
             // The failure that is told is the first one.
             let _ = self.0.driver.free(address);
         })?;
-        tensors.insert(key, (tensor.clone(), address));
+        resident.insert(held.key(), (held, address));
         Ok(address)
     }
     /// Bytes of those of `tensors` that are not on the device yet.
     pub fn missing_bytes<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>) -> u64 {
-        let held = lock(&self.0.tensors);
+        let held = lock(&self.0.resident);
         let all = tensors.map(|t| (t.key(), t.raw_bytes()));
         let missing: HashMap<usize, u64> = all.filter(|(key, _)| !held.contains_key(key)).collect();
         missing.values().sum()
@@ -274,6 +314,14 @@ fn sentence(f: &Failure) -> String {
     if log.is_empty() { format!("{call}: {code}") } else { format!("{call}: {code}: {}", one_line(log)) }
 }
 
+fn no_gpu(f: Failure) -> Error {
+    Error::Backend {
+        backend: "cuda",
+        found: f.code,
+        expected: "an NVIDIA GPU with its driver; --backend cpu or wgpu needs none".into(),
+    }
+}
+
 fn driver_error(device: &str, action: &str, f: Failure) -> Error {
     Error::Driver { device: device.into(), action: action.into(), found: sentence(&f) }
 }
@@ -288,7 +336,7 @@ impl Drop for Memory {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        for (_, address) in lock(&self.tensors).values() {
+        for (_, address) in lock(&self.resident).values() {
             let _ = self.driver.free(*address);
         }
         for (module, _) in lock(&self.functions).values() {

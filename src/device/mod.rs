@@ -14,7 +14,7 @@ pub mod tensor;
 pub mod wgpu;
 
 pub use cpu::Cpu;
-pub use cuda::{Cuda, DriverChoice};
+pub use cuda::{Cuda, DriverChoice, Gpus, Selection};
 pub use mapped::{Elements, MappedFile};
 pub use memory::{Arena, Buffer, IntBuffer, View};
 pub use placement::{Placed, Placement};
@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub enum Device {
     Cpu(Cpu),
-    Cuda { cuda: Cuda, host: Cpu, placement: Placement },
+    Cuda { gpus: Gpus, host: Cpu, placement: Placement },
     Wgpu { wgpu: Arc<Wgpu>, host: Cpu, placement: Placement },
 }
 
@@ -52,6 +52,7 @@ pub enum Choice {
 pub struct Request {
     pub choice: Choice,
     pub driver: DriverChoice,
+    pub gpus: Selection,
     /// A part of the name of a wgpu adapter.
     pub adapter: Option<String>,
     /// CPU threads; 0 means as many as there are cores.
@@ -64,8 +65,16 @@ impl Device {
     /// Opens a device, and says for `auto` why each backend that comes before it was passed over.
     pub fn open(request: &Request) -> Result<(Self, Vec<String>)> {
         let host = || Cpu::new(request.threads);
+        // A GPU works for a thread.
+        let feeding = |gpus: &Gpus| {
+            let host = host()?;
+            if host.threads() < gpus.count() { Cpu::new(gpus.count()) } else { Ok(host) }
+        };
         let placement = Placement::default;
-        let cuda = || Ok(Device::Cuda { cuda: Cuda::open(request.driver)?, host: host()?, placement: placement() });
+        let cuda = || {
+            let gpus = Gpus::open(request.driver, &request.gpus)?;
+            Ok(Device::Cuda { host: feeding(&gpus)?, gpus, placement: placement() })
+        };
         let wgpu = || {
             let wgpu = Arc::new(Wgpu::open(request.adapter.as_deref())?);
             Ok(Device::Wgpu { wgpu, host: host()?, placement: placement() })
@@ -109,7 +118,7 @@ impl Device {
     pub fn describe(&self) -> String {
         match self {
             Device::Cpu(cpu) => cpu.describe(),
-            Device::Cuda { cuda, .. } => cuda.describe(),
+            Device::Cuda { gpus, .. } => gpus.describe(),
             Device::Wgpu { wgpu, .. } => wgpu.describe(),
         }
     }
@@ -127,12 +136,19 @@ impl Device {
     pub fn free_memory(&self) -> Result<u64> {
         cpu::free_memory()
     }
-    /// Bytes of the device's own memory that are free now; `None` where it is the host's, and on wgpu,
+    /// GPUs that share the work; 1 on the CPU.
+    pub fn gpus(&self) -> usize {
+        match self {
+            Device::Cpu(_) | Device::Wgpu { .. } => 1,
+            Device::Cuda { gpus, .. } => gpus.count(),
+        }
+    }
+    /// Bytes of the device's own memory that are free now, on each of several GPUs; `None` where it is the host's, and on wgpu,
     /// which does not tell.
     pub fn free_device_memory(&self) -> Result<Option<u64>> {
         match self {
             Device::Cpu(_) | Device::Wgpu { .. } => Ok(None),
-            Device::Cuda { cuda, .. } => cuda.free_memory().map(Some),
+            Device::Cuda { gpus, .. } => gpus.free_memory().map(Some),
         }
     }
     /// Refuses a type that the device does not compute in.

@@ -1,4 +1,4 @@
-//! The PTX kernel of `ops::linear`: parameter block, epilogues, and the choice of a tile. It launches
+//! The PTX kernels of `ops::linear`: parameter block, epilogues, and the choice of a tile. It launches
 //! nothing.
 
 mod tiles;
@@ -8,10 +8,11 @@ use tiles::{configurations, tile_of, tiles_of, work};
 use super::params::{Params, params};
 use super::registry::{Kernel, Language};
 use super::tuning::{self, Choice, Launch, Limits};
+use crate::device::DType;
 use crate::error::{Error, Result};
 
 params! {
-    /// `linear_f32_sm80`: `y = epilogue(x W + b)`.
+    /// `linear_f32_sm80`, `linear_f64_sm80`: `y = epilogue(x W + b)`.
     pub struct LinearParams {
         /// Address of `[n, k]`, row stride `x_stride`.
         pub x: u64,
@@ -116,6 +117,7 @@ impl Epilogue {
 /// What [`choose`] has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearShape {
+    pub dtype: DType,
     pub n: u32,
     pub k: u32,
     pub m: u32,
@@ -138,12 +140,16 @@ pub struct Plan {
 
 /// The tile for a linear map on a device.
 ///
-/// Every configuration gives the same bits: `k` is summed in order, by one chain of fused
+/// Every configuration of a dtype gives the same bits: `k` is summed in order, by one chain of fused
 /// multiply-adds an element.
 pub fn choose(shape: &LinearShape, limits: &Limits) -> Result<Plan> {
-    let LinearShape { n, k, m, epilogue, .. } = *shape;
+    let LinearShape { dtype, n, k, m, epilogue, .. } = *shape;
+    let kernel = match dtype {
+        DType::F32 => &LINEAR_F32,
+        DType::F64 => &LINEAR_F64,
+    };
     let refuse =
-        |found: String, expected: &str| Err(Error::Kernel { name: LINEAR.name.into(), found, expected: expected.into() });
+        |found: String, expected: &str| Err(Error::Kernel { name: kernel.name.into(), found, expected: expected.into() });
     if n == 0 || k == 0 || m == 0 || n.max(k).max(m) > MOST {
         return refuse(format!("x [{n}, {k}] and y [{n}, {m}]"), "sizes from 1 to 2^31 - 2^16");
     }
@@ -152,51 +158,60 @@ pub fn choose(shape: &LinearShape, limits: &Limits) -> Result<Plan> {
     }
     let (n64, k64, m64) = (f64::from(n), f64::from(k), f64::from(m));
     let written = if epilogue == Epilogue::Add { 2.0 } else { 1.0 };
-    let (flops, bytes) = (2.0 * n64 * k64 * m64, 4.0 * (n64 * k64 + k64 * m64 + written * n64 * m64));
-    let choice = tuning::choose(&LINEAR, limits, flops, bytes, |configuration| work(shape, configuration))?;
+    let (flops, numbers) = (2.0 * n64 * k64 * m64, n64 * k64 + k64 * m64 + written * n64 * m64);
+    let bytes = numbers * dtype.bytes() as f64;
+    let choice = tuning::choose(kernel, limits, flops, bytes, |configuration| work(shape, configuration))?;
     let configuration = choice.configuration().clone();
-    let (row_tiles, column_tiles) = tiles_of(shape, &tile_of(&configuration));
-    let launch = Launch { kernel: &LINEAR, configuration, grid: [row_tiles * column_tiles, 1, 1] };
+    let (row_tiles, column_tiles) = tiles_of(shape, &tile_of(dtype, &configuration));
+    let launch = Launch { kernel, configuration, grid: [row_tiles * column_tiles, 1, 1] };
     Ok(Plan { shape: *shape, column_tiles, launch, choice })
 }
 
 /// Largest `n`, `k` or `m`: tile edges stay within a signed 32-bit integer.
 const MOST: u32 = (1 << 31) - (1 << 16);
 
-pub(super) static LINEAR: Kernel = Kernel {
+pub(super) static LINEAR_F32: Kernel = Kernel {
     name: "linear_f32_sm80",
     operation: "linear",
     language: Language::SM80,
     source: include_str!("../../kernels/linear_f32_sm80.ptx"),
     params: LinearParams::FIELDS,
-    configurations,
+    configurations: || configurations(DType::F32),
+};
+pub(super) static LINEAR_F64: Kernel = Kernel {
+    name: "linear_f64_sm80",
+    operation: "linear",
+    language: Language::SM80,
+    source: include_str!("../../kernels/linear_f64_sm80.ptx"),
+    params: LinearParams::FIELDS,
+    configurations: || configurations(DType::F64),
 };
 
 #[cfg(test)]
 mod tests {
     use super::super::tuning::Verdict;
-    use super::tiles::{TILES, layout};
+    use super::tiles::{layout, tiles};
     use super::*;
 
     const H200: Limits = Limits { capability: (9, 0), multiprocessors: 132, shared_per_block: 232_448 };
 
     fn shape(n: u32, k: u32, m: u32, epilogue: Epilogue) -> LinearShape {
-        LinearShape { n, k, m, transpose: false, epilogue, aligned: true }
+        LinearShape { dtype: DType::F32, n, k, m, transpose: false, epilogue, aligned: true }
     }
 
     #[test]
     fn a_choice_names_the_layout_and_epilogue_asked_for() {
         for epilogue in Epilogue::all() {
             for transpose in [false, true] {
-                for aligned in [false, true] {
-                    let shape = LinearShape { transpose, aligned, ..shape(64, 100, 100, epilogue) };
+                for (dtype, aligned) in [DType::F32, DType::F64].into_iter().flat_map(|d| [(d, false), (d, true)]) {
+                    let shape = LinearShape { dtype, transpose, aligned, ..shape(64, 100, 100, epilogue) };
                     let plan = choose(&shape, &H200).unwrap();
-                    let copy = if aligned { 16 } else { 4 };
+                    let copy = if aligned { 16 } else { dtype.bytes() };
                     let end = format!("-{}-cp{copy}-{}", layout(transpose), epilogue.name());
                     assert!(plan.launch.configuration.name.ends_with(&end), "{}", plan.launch.configuration.name);
-                    assert_eq!(plan.choice.candidates.len(), configurations().len());
+                    assert_eq!(plan.choice.candidates.len(), configurations(dtype).len());
                     let legal = plan.choice.candidates.iter().filter(|c| matches!(c.verdict, Verdict::Legal { .. })).count();
-                    assert_eq!(legal, if aligned { 2 * TILES.len() } else { TILES.len() });
+                    assert_eq!(legal, if aligned { 2 * tiles(dtype).len() } else { tiles(dtype).len() });
                 }
             }
         }
@@ -214,11 +229,13 @@ mod tests {
 
     #[test]
     fn small_maps_take_the_small_tile_and_large_ones_the_large() {
-        let rows = |n, k, m| {
-            let plan = choose(&shape(n, k, m, Epilogue::Store(Elementwise::Gelu)), &H200).unwrap();
-            plan.launch.configuration.constants.get_int("TILE_ROWS").unwrap()
-        };
-        assert_eq!((rows(128, 64, 64), rows(65_536, 768, 3072)), (64, 128));
+        for dtype in [DType::F32, DType::F64] {
+            let rows = |n, k, m| {
+                let shape = LinearShape { dtype, ..shape(n, k, m, Epilogue::Store(Elementwise::Gelu)) };
+                choose(&shape, &H200).unwrap().launch.configuration.constants.get_int("TILE_ROWS").unwrap()
+            };
+            assert_eq!((rows(128, 64, 64), rows(65_536, 768, 3072)), (64, 128));
+        }
     }
 
     #[test]
@@ -232,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_text_is_told_the_size_of_its_block() {
-        let text = LINEAR.expand(&configurations()[0]).unwrap();
+        let text = LINEAR_F32.expand(&configurations(DType::F32)[0]).unwrap();
         assert!(text.contains(&format!("params[{}]", size_of::<LinearParams>())));
     }
 }

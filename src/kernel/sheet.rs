@@ -19,6 +19,10 @@ impl Sheet {
         let tiles = [rows.div_ceil(THREADS / columns * deep), cols.div_ceil(columns)];
         Self { log_columns: columns.ilog2(), tiles }
     }
+    /// CTAs: the tiles, `layers` times.
+    pub fn grid(&self, layers: u32) -> [u32; 3] {
+        [self.tiles[0], self.tiles[1], layers]
+    }
 }
 
 #[cfg(test)]

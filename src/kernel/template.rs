@@ -40,6 +40,11 @@ impl Constants {
         self.0.insert(name.into(), Value::Word(value.into()));
         self
     }
+    /// Adds those of `other`.
+    pub fn with(mut self, other: &Self) -> Self {
+        self.0.extend(other.0.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self
+    }
     /// The value of an integer constant.
     pub fn get_int(&self, name: &str) -> Option<i64> {
         match self.0.get(name) {

@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_legal_the_error_gives_every_reason_once() {
-        let error = choose(&linear::LINEAR, &DEVICE, 1.0, 1.0, |_| Err("no".to_string())).unwrap_err().to_string();
+        let error = choose(&linear::LINEAR_F32, &DEVICE, 1.0, 1.0, |_| Err("no".to_string())).unwrap_err().to_string();
         assert!(error.starts_with("kernel linear_f32_sm80: no configuration fits (no for "), "{error}");
         assert_eq!(error.matches("(no for").count(), 1, "{error}");
     }

@@ -456,7 +456,12 @@ impl Edges {
             cols: k_out as u32,
             f_row: own_f.stride as u32,
         };
-        calls.push(at.call(&SQUARES, &configuration, [(k_out as u32).div_ceil(32), (k_in as u32).div_ceil(WARPS), 1], &params)?);
+        calls.push(at.call(
+            &SQUARES,
+            &configuration,
+            [(k_out as u32).div_ceil(32), (k_in as u32).div_ceil(WARPS), 1],
+            &params,
+        )?);
         Ok(calls)
     }
 }

@@ -8,7 +8,8 @@ use crate::device::cuda::Call;
 use crate::device::{DType, IntBuffer, View};
 use crate::error::Result;
 use crate::kernel::attention::{
-    FORWARD, ForwardParams, KEYS, KeysParams, PATTERN, PatternParams, QUERIES, QueriesParams, TANGENT, TILE, TangentParams, choose,
+    FORWARD, ForwardParams, KEYS, KeysParams, PATTERN, PatternParams, QUERIES, QueriesParams, TANGENT, TILE, TangentParams,
+    choose,
 };
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel};
@@ -213,12 +214,7 @@ impl Forward {
             let params = block!(
                 l,
                 at,
-                PatternParams {
-                    statistics: at.scratch(),
-                    p: at.view(p),
-                    p_row: p.stride as u32,
-                    longest: p.cols as u32,
-                }
+                PatternParams { statistics: at.scratch(), p: at.view(p), p_row: p.stride as u32, longest: p.cols as u32 }
             );
             calls.push(at.call(&PATTERN, &configuration, l.queries_grid(1), &params)?);
         }

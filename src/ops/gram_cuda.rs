@@ -91,6 +91,42 @@ pub(super) fn add_bind(a: &AddArgs, at: &mut Place) -> Result<Vec<Call>> {
     products(at, &plan, x, at.scratch(), at.view(&a.out), true).map(Vec::from)
 }
 
+/// Rows on the device that a Gram matrix adds up: `[rows, cols]`, each row at a multiple of 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows {
+    pub at: u64,
+    pub rows: usize,
+    pub cols: usize,
+    pub stride: usize,
+}
+
+impl Rows {
+    /// Rows in scratch memory, of which the address is still to come.
+    pub fn in_scratch(rows: usize, cols: usize, dtype: DType) -> Self {
+        Self { at: 0, rows, cols, stride: centred_stride(cols, dtype) }
+    }
+    /// Their bytes.
+    pub fn bytes(&self, dtype: DType) -> u64 {
+        (self.rows * self.stride * dtype.bytes()) as u64
+    }
+    fn plan(&self, dtype: DType, limits: &Limits) -> Option<Plan> {
+        let fits = self.rows > 0 && self.cols > 0 && self.rows.max(self.stride) < 1 << 30;
+        let shape = GramShape { dtype, rows: self.rows as u32, cols: self.cols as u32, aligned: true };
+        fits.then(|| choose(&shape, limits).ok())?
+    }
+    /// Bytes of scratch memory that [`Rows::add_to`] takes; `None` where there is no kernel.
+    pub fn gram_bytes(&self, dtype: DType, limits: &Limits) -> Option<u64> {
+        Some(partial_bytes(&self.plan(dtype, limits)?))
+    }
+    /// `out += x'x` on the lower triangle of `out`, contiguous.
+    pub fn add_to(&self, at: &Place, partials: u64, out: &View) -> Result<Vec<Call>> {
+        let plan = self.plan(at.dtype(), &at.limits());
+        plan.map_or(Ok(Vec::new()), |plan| {
+            products(at, &plan, (self.at, self.stride as u32), partials, at.view(out), true).map(Vec::from)
+        })
+    }
+}
+
 /// The partial tiles of `x'x`, and their fold into `out` `[cols, cols]`.
 fn products(at: &Place, plan: &Plan, x: (u64, u32), partials: u64, out: u64, add: bool) -> Result<[Call; 2]> {
     let (gram, fold) = (&plan.gram, plan.fold(plan.shape.dtype)?);

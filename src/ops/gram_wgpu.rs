@@ -5,6 +5,7 @@
 
 use crate::device::wgpu::{Launch, Recorded, View, Wgpu, WgpuBuffer};
 use crate::error::{Error, Result};
+use crate::kernel::Params;
 use crate::kernel::wgsl::gram::{
     Arithmetic, CENTRE, CENTRE_COLUMNS, CENTRE_FOLD, CENTRE_SLAB, CentreFoldParams, CentreParams, FOLD_THREADS, GRAM, GramParams,
     GramShape, Plan, Product, centre, centre_fold, choose,
@@ -115,7 +116,7 @@ fn record_centre(device: &Wgpu, x: &View, mean: &WgpuBuffer, arithmetic: Arithme
             sums_offset,
             one: 1.0,
         };
-        let (params, grid) = (bytemuck::bytes_of(&params), device.grid(units)?);
+        let (params, grid) = (&params.bytes(), device.grid(units)?);
         recorded.push(device.record(&Launch { pipeline: &pipeline, params, transport, bindings: &[bound, first, out], grid })?);
     }
 
@@ -136,7 +137,7 @@ fn record_centre(device: &Wgpu, x: &View, mean: &WgpuBuffer, arithmetic: Arithme
     };
     let (sums, _) = device.bind(&sums, 0..2 * x.cols * slabs)?;
     let (out, _) = device.bind(mean, 0..2 * x.cols)?;
-    let (params, grid) = (bytemuck::bytes_of(&params), device.grid(u64::from(cols.div_ceil(FOLD_THREADS)))?);
+    let (params, grid) = (&params.bytes(), device.grid(u64::from(cols.div_ceil(FOLD_THREADS)))?);
     recorded.push(device.record(&Launch { pipeline: &pipeline, params, transport, bindings: &[first, sums, out], grid })?);
     Ok(recorded)
 }
@@ -183,7 +184,7 @@ fn record_rounds(
             };
             let launch = device.record(&Launch {
                 pipeline: &pipeline,
-                params: bytemuck::bytes_of(&params),
+                params: &params.bytes(),
                 transport: plan.transport,
                 bindings: &[bound, centre, out],
                 grid: device.grid(units as u64)?,

@@ -7,7 +7,7 @@ use faer::{Accum, MatRef, Par};
 use super::activation::Activation;
 use super::linear_panels;
 use crate::device::memory::mat_mut;
-use crate::device::{Arena, DType, Real, Tensor, View};
+use crate::device::{Arena, Real, Tensor, View};
 use crate::error::{Error, Result};
 use crate::kernel::linear::{Elementwise, Epilogue};
 
@@ -118,15 +118,12 @@ impl Args {
             (false, false) => Epilogue::Store(act),
         }
     }
-    /// The views that the kernel of a GPU touches; `None` where there is no kernel.
-    pub(super) fn kernel_views(&self, dtype: DType) -> Option<Vec<View>> {
+    /// Whether the kernels of a GPU can serve the launch.
+    pub(super) fn fits(&self) -> bool {
         let most = |v: &View| v.rows.max(v.cols).max(v.stride) < 1 << 30;
         let empty = self.x.rows == 0 || self.x.cols == 0 || self.y.cols == 0;
         let fits = most(&self.x) && most(&self.y) && self.pre.as_ref().is_none_or(most) && self.w.tensor.cols < 1 << 30;
-        if dtype != DType::F32 || self.check().is_err() || empty || !fits {
-            return None;
-        }
-        Some([self.x, self.y].into_iter().chain(self.pre).collect())
+        self.check().is_ok() && !empty && fits
     }
 }
 

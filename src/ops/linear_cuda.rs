@@ -1,4 +1,4 @@
-//! The CUDA launcher of [`super::linear`]: f32, with elementwise activations.
+//! The CUDA launcher of [`super::linear`], f32 and f64, with elementwise activations.
 
 use super::linear::Args;
 use super::offload::Place;
@@ -9,8 +9,8 @@ use crate::kernel::linear::{LinearParams, LinearShape, choose};
 use crate::kernel::tuning::Limits;
 
 /// Bytes of scratch memory; `None` where there is no kernel.
-pub(super) fn scratch(a: &Args, dtype: DType, _: &Limits) -> Option<u64> {
-    a.kernel_views(dtype).map(|_| 0)
+pub(super) fn scratch(a: &Args, _: DType, _: &Limits) -> Option<u64> {
+    a.fits().then_some(0)
 }
 
 /// The call of a launch for which there is a kernel.
@@ -23,6 +23,7 @@ pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
     let rows = [(x, a.x.stride), (y, a.y.stride), (w, w_stride), (pre, pre_stride)];
     let aligned = rows.iter().all(|(at, stride)| at % 16 == 0 && (*stride as u64 * element).is_multiple_of(16));
     let shape = LinearShape {
+        dtype: at.dtype(),
         n: a.x.rows as u32,
         k: a.x.cols as u32,
         m: a.y.cols as u32,

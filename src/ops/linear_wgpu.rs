@@ -4,8 +4,10 @@
 //! rows, which are steps of k, or columns of y where W is used transposed. The cuts do not change the
 //! bits of `Store` and `Tangent`; `Add` rounds once for each cut of k.
 
+use crate::device::DType;
 use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu};
 use crate::error::{Error, Result};
+use crate::kernel::Params;
 use crate::kernel::linear::{Elementwise, Epilogue, LinearShape, TANGENT_ROWS};
 use crate::kernel::wgsl::linear::{HAS_BIAS, HAS_PRE, LINEAR, LinearParams, RESUMES, choose};
 
@@ -150,6 +152,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
         u32::try_from(n).map_err(|_| most())
     };
     let shape = LinearShape {
+        dtype: DType::F32,
         n: size(call.x.rows)?,
         k: size(call.x.cols)?,
         m: size(call.y.cols)?,
@@ -187,7 +190,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
     let bindings = [x, w, bias_bound, y, pre_bound];
     device.record(&Launch {
         pipeline: &pipeline,
-        params: bytemuck::bytes_of(&params),
+        params: &params.bytes(),
         transport: plan.transport,
         // The text that adds to y has no pre.
         bindings: if adds { &bindings[..4] } else { &bindings },

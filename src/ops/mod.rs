@@ -5,6 +5,7 @@
 //! row `r * n + i` belongs to row `i` of the activations.
 
 pub mod activation;
+mod activation_cuda;
 pub mod attention;
 mod attention_closed_cuda;
 mod attention_cuda;
@@ -15,14 +16,21 @@ pub mod attention_moments;
 mod attention_reference;
 mod check;
 pub mod copy;
+mod copy_cuda;
 pub mod edge_squares;
+mod edge_squares_cuda;
+mod edge_sums_cuda;
 mod elementary;
 pub mod embed;
+mod embed_cuda;
+mod extents;
 #[cfg(test)]
 mod fixture;
 pub mod forest;
 pub mod gated;
+mod gated_cuda;
 pub mod gather;
+mod gather_cuda;
 pub mod gram;
 mod gram_cuda;
 pub mod gram_wgpu;
@@ -31,24 +39,34 @@ mod linear_cuda;
 mod linear_panels;
 pub mod linear_wgpu;
 pub mod loss;
+mod loss_cuda;
 pub mod mask;
+mod mask_cuda;
 pub mod moments;
+mod moments_cuda;
 pub mod norm;
+mod norm_cuda;
 pub mod norm_moments;
+mod norm_moments_cuda;
 pub mod offload;
 pub mod operands;
 mod outputs;
 pub mod packing;
+mod parts;
 pub mod peaks;
+mod peaks_cuda;
 pub mod probes;
+mod probes_cuda;
 mod product_cuda;
 pub mod rope;
+mod rope_cuda;
 mod rows;
 pub mod scratch;
 pub mod sdpa;
 pub mod softcap;
 pub mod token_embed;
 pub mod trie_match;
+mod trie_match_cuda;
 
 pub use attention_math::Attention;
 

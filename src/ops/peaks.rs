@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 
 /// Bins of a histogram: one for activations that are not positive, one for those below 2^-16, quarters
 /// of octaves up to 2^15 and what lies beyond, and the last for what is not finite.
-pub const BINS: usize = 128;
+pub const BINS: usize = crate::kernel::peaks::BINS;
 /// Quarters of octaves below 1 at which the second bin ends.
-const LOWEST: i32 = 4 * 16;
+const LOWEST: i32 = crate::kernel::peaks::LOWEST as i32;
 /// Columns that are counted together: their bins fit into the first cache.
 const TILE: usize = 32;
 

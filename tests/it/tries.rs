@@ -4,13 +4,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use mechgraph::device::{self, Cpu, Device, DriverChoice, Request};
+use mechgraph::device::{self, Builder, Cpu, DType, Device, DriverChoice, Request};
 use mechgraph::n2g::forest::{FILE, Origin, Tries};
 use mechgraph::n2g::lines::{Element, Line};
 use mechgraph::n2g::predict::{Hit, Predictor};
 use mechgraph::n2g::trie::{Choice, START, Style, Trie, WILDCARD};
 use mechgraph::n2g::vocabulary::{Fold, Vocabulary};
 use mechgraph::ops::probes::splitmix;
+use mechgraph::ops::{Launch, trie_match};
+
+use crate::backends::against_cpu::{Case, agrees, agrees_on, inside};
+use crate::backends::on_every_backend;
+use crate::backends::planted::{all_caught, bug};
 
 /// Keys of the random tries.
 const KEYS: u32 = 5;
@@ -103,6 +108,85 @@ fn the_operation_equals_the_plain_walk_of_every_neuron() {
         found_any += want.len();
     }
     assert!(found_any > 10_000 && at_start > 1000 && by_choice > 1000, "{found_any} {at_start} {by_choice}");
+}
+
+#[test]
+fn cuda_interpreter_bugs_planted_in_the_walk_of_tries_are_caught() {
+    let mut random = Random(14);
+    let some: Vec<(Tries, Vec<Vec<u32>>, Vec<Hit>)> = (0..9)
+        .map(|round| {
+            let (tries, _) = tries(&mut random, 12, Choice::ALL[round % 3]);
+            let texts = texts(&mut random);
+            let want = Predictor::new(&Device::Cpu(Cpu::new(1).unwrap()), &tries).unwrap().hits(&texts).unwrap();
+            (tries, texts, want)
+        })
+        .collect();
+    let check = |device: &Device| {
+        agrees_on::<f32>(device, 0.0, of_slots)?;
+        for (tries, texts, want) in &some {
+            let found = Predictor::new(device, tries).and_then(|p| p.hits(texts)).map_err(|e| e.to_string())?;
+            if found != *want {
+                return Err("other predictions".into());
+            }
+        }
+        Ok(())
+    };
+    let kernel = "trie_match_sm80";
+    all_caught(
+        &[
+            bug(kernel, "a wildcard is not hidden", "@%hides bra         write;", ""),
+            bug(
+                kernel,
+                "the start of a sequence is not told",
+                "setp.eq.u32     %is_first, %t, %begins;",
+                "setp.eq.u32 %is_first, %t, %none;",
+            ),
+            bug(kernel, "wildcards below the root are not followed", "@%stops ld.global.nc.u32 %next, [%at];", ""),
+            bug(kernel, "the largest is the deepest", "setp.eq.u32     %better, %choice, 0;", "setp.ne.u32 %better, %choice, 1;"),
+            bug(
+                kernel,
+                "every choice is the deepest",
+                "setp.eq.u32     %better, %choice, 0;",
+                "setp.ne.u32 %better, %choice, 9;",
+            ),
+            bug(
+                kernel,
+                "the last child is never found",
+                "add.u32         %high, %high, %low;",
+                "add.u32 %high, %high, %low;\n    sub.u32 %high, %high, 1;\n    max.s32 %high, %high, 0;",
+            ),
+        ],
+        check,
+    );
+}
+
+/// Random tries over random keys, with slots that no row has.
+fn of_slots(dtype: DType) -> Case {
+    let mut random = Random(15);
+    let (tries, _) = tries(&mut random, 12, Choice::Deepest);
+    let keys: Vec<u32> = (0..45).map(|_| random.below(KEYS)).collect();
+    let counts = keys.iter().scan(0, |end, key| {
+        *end += tries.forest.candidate_count(*key) as u32;
+        Some(*end)
+    });
+    let slots: Vec<u32> = [0].into_iter().chain(counts).collect();
+    let mut b = Builder::<Launch>::new(dtype);
+    let capacity = slots[45] as usize + 70;
+    let (of_keys, first, of_slots, values) = (b.ints(45), b.ints(45), b.ints(46), inside(&mut b, capacity, 1));
+    let forest = tries.forest.clone();
+    b.push(Launch::TrieMatch(trie_match::Args { forest, keys: of_keys, first, slots: of_slots, values }));
+    let begins = (0..45).map(|row| row / 20 * 20).collect();
+    let ints = vec![(of_keys, keys), (first, begins), (of_slots, slots)];
+    Case { program: b.finish(), inputs: vec![], ints, outputs: vec![values] }
+}
+
+on_every_backend! {
+    fn every_slot_is_written_in_f32(backend: Backend) { agrees::<f32>(backend, 0.0, of_slots) }
+}
+
+on_every_backend! {
+    f64:
+    fn every_slot_is_written_in_f64(backend: Backend) { agrees::<f64>(backend, 0.0, of_slots) }
 }
 
 #[test]

@@ -133,10 +133,10 @@ pub fn run(args: Args) -> Result<()> {
     let progress = args.common.progress();
     let device = args.common.device(DType::F32, &progress)?;
     if args.probe {
-        let Device::Cuda { cuda, .. } = &device else {
+        let Device::Cuda { gpus, .. } = &device else {
             return Err(Error::flag("--probe", device.backend(), "--backend cuda beside it"));
         };
-        let probe = Probe::new(cuda, &progress)?;
+        let probe = Probe::new(gpus.first(), &progress)?;
         return args.publish(&probe, probe.text());
     }
     let report = report(&args, &device, &progress)?;
@@ -158,7 +158,8 @@ fn report(args: &Args, device: &Device, progress: &Progress) -> Result<Report> {
             ceilings.raise(&rows);
             Ok(Report { ceilings: Some(ceilings), ..Report::new("cpu", cpu.describe(), rows) })
         }
-        Device::Cuda { cuda, host, .. } => {
+        Device::Cuda { gpus, host, .. } => {
+            let cuda = gpus.first();
             let shapes = if cuda.is_interpreter() { work::ragged_shapes } else { cuda::shapes };
             let works = args.works(cuda::dtypes, shapes)?;
             fits(args, &works, host.free_memory()?, Work::host_memory)?;

@@ -61,7 +61,7 @@ mod tests {
 
     /// What the threads of two CTAs write after three rounds.
     fn two_ctas<T: Real>() -> Vec<f64> {
-        let cuda = Cuda::open(DriverChoice::Interpreter).unwrap();
+        let cuda = Cuda::open(DriverChoice::Interpreter, 0).unwrap();
         let (mut lane, launch) = (Lane::new(&cuda).unwrap(), launch(&cuda, T::DTYPE, 2, 3, 5).unwrap());
         lane.fill(launch.out.address, u8::MAX, launch.out.bytes as usize).unwrap();
         lane.issue(std::slice::from_ref(&launch.call)).unwrap();

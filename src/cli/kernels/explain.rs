@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
-use crate::cli::common::{Precision, print, print_json, typed};
+use crate::cli::common::{Precision, print, print_json};
 use crate::device::DType;
 use crate::error::{Error, Result};
 use crate::kernel::linear::{Epilogue, LinearShape};
@@ -158,17 +158,16 @@ fn answer(operation: &str, flags: &ShapeFlags) -> Result<Answer> {
             );
             assemble(what, &plan.choice, &launches, &limits, flags)
         }
-        "linear" if dtype == DType::F32 => {
+        "linear" => {
             let cols = cols()?;
             let epilogue = epilogue(flags.epilogue.as_deref().unwrap_or("store-identity"))?;
             let k = flags.k.map_or(cols, NonZeroU32::get);
-            let shape = LinearShape { n: rows, k, m: cols, transpose: flags.transposed, epilogue, aligned };
+            let shape = LinearShape { dtype, n: rows, k, m: cols, transpose: flags.transposed, epilogue, aligned };
             let plan = linear::choose(&shape, &limits)?;
             let w = if flags.transposed { format!("[{cols}, {k}] transposed") } else { format!("[{k}, {cols}]") };
-            let what = format!("linear: x [{rows}, {k}] f32 times W {w}, epilogue {}", epilogue.name());
+            let what = format!("linear: x [{rows}, {k}] {} times W {w}, epilogue {}", dtype.name(), epilogue.name());
             assemble(what, &plan.choice, std::slice::from_ref(&plan.launch), &limits, flags)
         }
-        "linear" => Err(Error::flag("--dtype", typed(flags.dtype), "f32, in which linear has kernels")),
         _ => Err(Error::flag("--explain", operation, "gram or linear")),
     }
 }

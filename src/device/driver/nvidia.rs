@@ -37,7 +37,8 @@ macro_rules! call {
 impl Nvidia {
     /// Opens device `ordinal`. Fails where no driver is installed, where it is older than CUDA 11.4,
     /// and where it has no such device.
-    pub fn open(ordinal: usize) -> Result<Self> {
+    /// The driver's functions, initialised, and the number of its devices.
+    fn load() -> Result<(Functions, usize)> {
         let fail = |call, code: &str| Failure { call, code: code.into(), log: String::new() };
         // SAFETY: only opens the library by its usual names; its initialisers are NVIDIA's.
         if !unsafe { sys::is_culib_present() } {
@@ -48,15 +49,28 @@ impl Nvidia {
             let code = format!("the NVIDIA driver is too old: it has no {name}; a driver of CUDA 11.4 or newer is needed");
             fail("dlsym", &code)
         })?;
-        let (mut count, mut device, mut context) = (0, 0, ptr::null_mut());
-        // SAFETY: out-pointers are to live locals of the types that the driver writes.
+        let mut count = 0;
+        // SAFETY: the out-pointer is to a live local of the type that the driver writes.
         unsafe {
             call!(functions, cuInit(0))?;
             call!(functions, cuDeviceGetCount(&mut count))?;
-            if ordinal >= count as usize {
-                let code = format!("device {ordinal} was asked for, the driver has {count}");
-                return Err(fail("cuDeviceGet", &code));
-            }
+        }
+        Ok((functions, count as usize))
+    }
+    /// Number of devices.
+    pub fn count() -> Result<usize> {
+        Self::load().map(|(_, count)| count)
+    }
+    /// Opens a device by its number.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let (functions, count) = Self::load()?;
+        if ordinal >= count {
+            let code = format!("device {ordinal} was asked for, the driver has {count}");
+            return Err(Failure { call: "cuDeviceGet", code, log: String::new() });
+        }
+        let (mut device, mut context) = (0, ptr::null_mut());
+        // SAFETY: out-pointers are to live locals of the types that the driver writes.
+        unsafe {
             call!(functions, cuDeviceGet(&mut device, ordinal as i32))?;
             call!(functions, cuDevicePrimaryCtxRetain(&mut context, device))?;
         }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{Launch, Wgpu};
 use crate::error::Result;
+use crate::kernel::Params;
 use crate::kernel::wgsl::Transport;
 use crate::kernel::wgsl::gram::{Arithmetic, Product};
 use crate::kernel::wgsl::probe::{CHAIN, PROBE, ProbeParams, THREADS, configuration};
@@ -108,7 +109,7 @@ pub(super) fn run(device: &Wgpu) -> Result<Exactness> {
         let (output, _) = device.bind(&outputs, 0..8 * quads.len())?;
         let launch = Launch {
             pipeline: &pipeline,
-            params: bytemuck::bytes_of(&params),
+            params: &params.bytes(),
             transport: Transport::Uniform,
             bindings: &[input, output],
             grid: device.grid(u64::from(params.count.div_ceil(THREADS)))?,

@@ -186,11 +186,13 @@ pub static LINEAR: Kernel = Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DType;
     use crate::kernel::linear::Elementwise;
 
     #[test]
     fn large_maps_take_large_tiles_and_weak_adapters_small_ones() {
-        let shape = |n, m, aligned| LinearShape { n, k: 768, m, transpose: true, epilogue: Epilogue::Add, aligned };
+        let shape =
+            |n, m, aligned| LinearShape { dtype: DType::F32, n, k: 768, m, transpose: true, epilogue: Epilogue::Add, aligned };
         let name = |n, m, aligned| choose(&shape(n, m, aligned), &Limits::BASELINE, None).unwrap().configuration().name.clone();
         assert_eq!(name(16_384, 3072, true), "128x128x16-nt-v4-add-uniform");
         assert_eq!(name(40, 30, false), "64x64x16-nt-v1-add-uniform");
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn the_adapter_decides_how_parameters_travel() {
         let epilogue = Epilogue::Tangent(Elementwise::GeluNew);
-        let shape = LinearShape { n: 32, k: 5, m: 7, transpose: false, epilogue, aligned: false };
+        let shape = LinearShape { dtype: DType::F32, n: 32, k: 5, m: 7, transpose: false, epilogue, aligned: false };
         let limits = |immediates| Limits { immediates, ..Limits::BASELINE };
         let bytes = size_of::<LinearParams>() as u32;
         for (immediates, word) in [(0, "uniform"), (bytes - 1, "uniform"), (bytes, "immediates")] {

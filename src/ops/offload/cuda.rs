@@ -1,22 +1,24 @@
 //! The CUDA side of an offloaded program: one allocation for the buffers that kernels touch, and
 //! batches of launches that are captured as graphs.
 
+use std::sync::Arc;
+
 use super::{Segment, Work, each_launch};
-use crate::device::cuda::{Call, Cuda, CudaArena, Lane, Replay, Space};
+use crate::device::cuda::{Call, Cuda, CudaArena, Held, Lane, Replay, Space};
 use crate::device::{DType, IntBuffer, Program, Tensor, View};
 use crate::error::Result;
 use crate::kernel::count::{self, COUNT, CountParams};
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel, Params};
+use crate::ops::Launch;
 use crate::ops::linear::Matrix;
-use crate::ops::{Launch, attention_closed_cuda, attention_cuda, gram_cuda, linear_cuda, product_cuda};
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $scratch:ident, $bind:ident;)*) => {
         /// Bytes of scratch memory of a launch; `None` where there is no kernel for it.
         fn scratch(l: &Launch, dtype: DType, limits: &Limits) -> Option<u64> {
             match l {
-                $(Launch::$name(a) => $file::$scratch(a, dtype, limits),)*
+                $(Launch::$name(a) => crate::ops::$file::$scratch(a, dtype, limits),)*
                 _ => None,
             }
         }
@@ -24,7 +26,7 @@ macro_rules! kernels {
         /// The calls of a launch for which there are kernels.
         fn calls(l: &Launch, at: &mut Place) -> Result<Vec<Call>> {
             match l {
-                $(Launch::$name(a) => $file::$bind(a, at),)*
+                $(Launch::$name(a) => crate::ops::$file::$bind(a, at),)*
                 _ => Ok(Vec::new()),
             }
         }
@@ -32,24 +34,65 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Activation => activation_cuda, scratch, bind;
+    ActivationTangent => activation_cuda, tangent_scratch, tangent_bind;
     Attention => attention_cuda, scratch, bind;
     AttentionCotangent => attention_cuda, cotangent_scratch, cotangent_bind;
     AttentionEdges => attention_closed_cuda, edges_scratch, edges_bind;
     AttentionMoments => attention_closed_cuda, moments_scratch, moments_bind;
     AttentionTangent => attention_cuda, tangent_scratch, tangent_bind;
+    Basis => probes_cuda, basis_scratch, basis_bind;
+    Chunk => probes_cuda, chunk_scratch, chunk_bind;
+    Copy => copy_cuda, scratch, bind;
     Cross => product_cuda, cross_scratch, cross_bind;
+    EdgeCotangents => edge_sums_cuda, cotangent_scratch, cotangent_bind;
+    EdgeRankOne => edge_squares_cuda, rank_one_scratch, rank_one_bind;
+    EdgeSquares => edge_squares_cuda, scratch, bind;
+    EdgeTangents => edge_sums_cuda, tangent_scratch, tangent_bind;
+    Embed => embed_cuda, scratch, bind;
+    Features => probes_cuda, feature_scratch, feature_bind;
+    Fill => copy_cuda, fill_scratch, fill_bind;
+    Gated => gated_cuda, scratch, bind;
+    GatedTangent => gated_cuda, tangent_scratch, tangent_bind;
+    Gather => gather_cuda, scratch, bind;
     Gram => gram_cuda, scratch, bind;
     GramAdd => gram_cuda, add_scratch, add_bind;
     Linear => linear_cuda, scratch, bind;
+    Loss => loss_cuda, scratch, bind;
+    Mask => mask_cuda, scratch, bind;
+    Moments => moments_cuda, scratch, bind;
+    Norm => norm_cuda, scratch, bind;
+    NormCotangent => norm_cuda, cotangent_scratch, cotangent_bind;
+    NormMoments => norm_moments_cuda, scratch, bind;
+    NormRows => norm_moments_cuda, rows_scratch, rows_bind;
+    NormTangent => norm_cuda, tangent_scratch, tangent_bind;
+    Normalise => norm_cuda, normalise_scratch, normalise_bind;
+    NormaliseCotangent => norm_cuda, normalise_cotangent_scratch, normalise_cotangent_bind;
+    NormaliseTangent => norm_cuda, normalise_tangent_scratch, normalise_tangent_bind;
+    Peaks => peaks_cuda, scratch, bind;
+    ProbeLoss => loss_cuda, probe_scratch, probe_bind;
+    Probes => probes_cuda, scratch, bind;
+    Readout => mask_cuda, readout_scratch, readout_bind;
+    Rope => rope_cuda, scratch, bind;
+    Scale => copy_cuda, scale_scratch, scale_bind;
+    Scatter => gather_cuda, scatter_scratch, scatter_bind;
     Sdpa => attention_cuda, sdpa_scratch, sdpa_bind;
     SdpaCotangent => attention_cuda, sdpa_cotangent_scratch, sdpa_cotangent_bind;
     SdpaTangent => attention_cuda, sdpa_tangent_scratch, sdpa_tangent_bind;
+    Softcap => activation_cuda, softcap_scratch, softcap_bind;
+    TokenEmbed => embed_cuda, token_scratch, token_bind;
+    TrieMatch => trie_match_cuda, scratch, bind;
+    Variance => norm_cuda, variance_scratch, variance_bind;
+    VarianceCotangent => norm_cuda, variance_cotangent_scratch, variance_cotangent_bind;
+    VarianceTangent => norm_cuda, variance_tangent_scratch, variance_tangent_bind;
 }
 
 /// Where the operands of a launch lie on the device.
 pub(in crate::ops) struct Place<'a> {
     arena: &'a mut CudaArena,
     lane: &'a mut Lane,
+    /// What the launch reads of the host's, so that it stays on the device.
+    held: Vec<Held>,
 }
 
 impl Place<'_> {
@@ -69,6 +112,7 @@ impl Place<'_> {
     }
     /// The address of a weight, which is uploaded when it is first asked for.
     pub fn tensor(&mut self, tensor: &Tensor) -> Result<u64> {
+        self.held.push(Held::Tensor(tensor.clone()));
         self.arena.cuda().clone().tensor(tensor, self.lane)
     }
     /// The address of the first element of a block of a weight.
@@ -79,6 +123,12 @@ impl Place<'_> {
     /// The address of the launch's scratch memory, a multiple of 256.
     pub fn scratch(&self) -> u64 {
         self.arena.scratch()
+    }
+    /// The address of what `bytes` gives, put on the device when it is first asked for and kept there as long as somebody
+    /// else holds `owner`.
+    pub fn shared<T: Send + Sync + 'static>(&mut self, owner: &Arc<T>, bytes: impl FnOnce() -> Vec<u8>) -> Result<u64> {
+        self.held.push(Held::Other(owner.clone()));
+        self.arena.cuda().clone().shared(owner.clone(), bytes, self.lane)
     }
     /// Puts a small table on the device for as long as the program is bound to it, and gives its address.
     pub fn constants(&mut self, bytes: &[u8]) -> Result<u64> {
@@ -137,9 +187,10 @@ fn bind(l: &Launch, arena: &mut CudaArena, lane: &mut Lane) -> Result<Option<Vec
     if scratch(l, arena.dtype(), &arena.cuda().limits()).is_none() {
         return Ok(None);
     }
-    let mut calls = calls(l, &mut Place { arena, lane })?;
+    let mut place = Place { arena, lane, held: Vec::new() };
+    let mut calls = calls(l, &mut place)?;
     if let Some(first) = calls.first_mut() {
-        first.weights = l.operands().tensors;
+        first.held = place.held;
     }
     Ok(Some(calls))
 }

@@ -74,11 +74,11 @@ struct Sides {
 }
 
 impl Mirror {
-    /// Binds `program` to `device`. `None` on the CPU.
+    /// Binds `program` to `device`: of several GPUs to that of the calling thread. `None` on the CPU.
     pub fn new(device: &Device, program: &Program<Launch>) -> Result<Option<Self>> {
         let mut gpu = match device {
             Device::Cpu(_) => return Ok(None),
-            Device::Cuda { cuda, .. } => Gpu::Cuda(Box::new(cuda::Side::new(cuda, program)?)),
+            Device::Cuda { gpus, .. } => Gpu::Cuda(Box::new(cuda::Side::new(gpus.here(), program)?)),
             Device::Wgpu { wgpu, .. } => Gpu::Wgpu(wgpu::Side::new(wgpu, program)?),
         };
         let steps = gpu.bind(&program.launches)?;
@@ -115,7 +115,7 @@ impl Mirror {
 pub fn note(device: &Device, program: &Program<Launch>) {
     each_launch(&program.launches, &mut |l| match device {
         Device::Cpu(_) => {}
-        Device::Cuda { cuda, placement, .. } => placement.note(l.name(), cuda::has_kernel(l, cuda, program)),
+        Device::Cuda { gpus, placement, .. } => placement.note(l.name(), cuda::has_kernel(l, gpus.first(), program)),
         Device::Wgpu { placement, .. } => placement.note(l.name(), wgpu::has_kernel(l, program)),
     });
 }
@@ -124,17 +124,17 @@ pub fn note(device: &Device, program: &Program<Launch>) {
 pub fn device_bytes(device: &Device, program: &Program<Launch>) -> u64 {
     match device {
         Device::Cpu(_) => 0,
-        Device::Cuda { cuda, .. } => cuda_bytes(cuda, program),
+        Device::Cuda { gpus, .. } => cuda_bytes(gpus.first(), program),
         Device::Wgpu { .. } => wgpu::bytes(program),
     }
 }
 
-/// Bytes of its own memory that a device takes, however many arenas there are, for the weights of
+/// Bytes of its own memory that a device takes, each of several GPUs, however many arenas there are, for the weights of
 /// `program` that it does not hold yet. Not told on wgpu.
 pub fn weight_bytes(device: &Device, program: &Program<Launch>) -> u64 {
     match device {
         Device::Cpu(_) | Device::Wgpu { .. } => 0,
-        Device::Cuda { cuda, .. } => cuda::missing_weights(cuda, program),
+        Device::Cuda { gpus, .. } => gpus.iter().map(|cuda| cuda::missing_weights(cuda, program)).max().unwrap_or(0),
     }
 }
 

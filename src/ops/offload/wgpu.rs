@@ -42,7 +42,7 @@ pub(super) struct Gram {
 /// The views that kernels touch; `None` for a launch without one.
 fn footprint(l: &Launch, dtype: DType) -> Option<Vec<View>> {
     match l {
-        Launch::Linear(a) => a.kernel_views(dtype),
+        Launch::Linear(a) if dtype == DType::F32 && a.fits() => Some([a.x, a.y].into_iter().chain(a.pre).collect()),
         Launch::Gram(a) if dtype == DType::F32 && (1..=gram_wgpu::MOST_ROWS).contains(&a.x.rows) && a.x.cols > 0 => {
             Some(vec![a.x])
         }

@@ -156,8 +156,14 @@ fn uniform<T: Real>(s: &attention::Shape, probes: usize) -> Case {
     [(q, 2.0), (k, 2.0), (v, 1.0), (dq, 1.0), (dk, 1.0), (dv, 1.0), (cz, 1.0)]
         .into_iter()
         .for_each(|(view, scale)| numbers.fill(view, scale));
-    let outputs =
-        vec![("z", vec![z]), ("p", vec![p]), ("dz", vec![dz]), ("dq, dk, dv", vec![cq, ck, cv]), ("dq", vec![cq]), ("dk", vec![ck])];
+    let outputs = vec![
+        ("z", vec![z]),
+        ("p", vec![p]),
+        ("dz", vec![dz]),
+        ("dq, dk, dv", vec![cq, ck, cv]),
+        ("dq", vec![cq]),
+        ("dk", vec![ck]),
+    ];
     let (tangents, cotangents) = ([vec![dq, dk, dv], vec![dz]], [vec![cz], vec![cq, ck, cv]]);
     Case { program: b.finish(), inputs: numbers.inputs, ints: Vec::new(), outputs, tangents, cotangents }
 }
@@ -214,14 +220,8 @@ fn shape(heads: usize, kv_heads: usize, d_head: usize, d_v: usize) -> sdpa::Shap
 }
 
 fn cases() -> Vec<Packed> {
-    let plain = Packed {
-        lengths: vec![3, 1, 2],
-        queries: None,
-        hidden: vec![],
-        shape: shape(2, 1, 5, 3),
-        probes: 2,
-        wide: false,
-    };
+    let plain =
+        Packed { lengths: vec![3, 1, 2], queries: None, hidden: vec![], shape: shape(2, 1, 5, 3), probes: 2, wide: false };
     vec![
         plain.clone(),
         // More than a tile of keys, more queries than a CTA has, sequences that begin within a tile.
@@ -340,29 +340,64 @@ fn bugs_planted_in_attention_are_caught() {
         bug(FORWARD, "sums are not scaled when the largest score rises", "mul.rn.f32 %acc3, %acc3, %factor;", ""),
         bug(FORWARD, "the sum of the weights is not scaled", "mul.rn.f32 %total2, %total2, %factor;", ""),
         bug(FORWARD, "hidden keys are seen", "setp.ne.and.u32 %shown, %mark, 0, %shown;", ""),
-        bug(FORWARD, "the window is one key too wide", "sub.u32         %past, %past, %window;", "sub.u32 %past, %past, %window;\nsub.u32 %past, %past, 1;"),
-        bug(FORWARD, "a query sees the key behind it", "selp.b32        %high, %past, %ends, %bounded;", "selp.b32 %high, %ends, %ends, %bounded;"),
+        bug(
+            FORWARD,
+            "the window is one key too wide",
+            "sub.u32         %past, %past, %window;",
+            "sub.u32 %past, %past, %window;\nsub.u32 %past, %past, 1;",
+        ),
+        bug(
+            FORWARD,
+            "a query sees the key behind it",
+            "selp.b32        %high, %past, %ends, %bounded;",
+            "selp.b32 %high, %ends, %ends, %bounded;",
+        ),
         bug(FORWARD, "tiles do not begin with their sequence", "sub.u32         %tile, %tile, %sequence;", ""),
-        bug(FORWARD, "only the first sequence of a CTA is walked", "setp.gt.and.u32 %later, %begins, %sequence, %asks;", "setp.gt.and.u32 %later, 0, %sequence, %asks;"),
+        bug(
+            FORWARD,
+            "only the first sequence of a CTA is walked",
+            "setp.gt.and.u32 %later, %begins, %sequence, %asks;",
+            "setp.gt.and.u32 %later, 0, %sequence, %asks;",
+        ),
         bug(FORWARD, "the group of a head", "div.u32         %kv_head, %head, %group;", "mov.u32 %kv_head, 0;"),
         bug(PATTERN, "queries before the sequence are not counted", "mad.lo.u32      %place, %heads, %before, %place;", ""),
         bug(PATTERN, "columns behind the sequence are not zeroed", "@%there st.global.f32 [%at], 0f00000000;", ""),
         bug(PATTERN, "a pattern is not divided by its sum", "mul.rn.f32 %weight, %weight, %inverse5;", ""),
-        bug(TANGENT, "the tangent of the keys is forgotten", "add.u32         %tangent_at, %row_at,", "add.u32 %tangent_at, %row_at, 0; //"),
+        bug(
+            TANGENT,
+            "the tangent of the keys is forgotten",
+            "add.u32         %tangent_at, %row_at,",
+            "add.u32 %tangent_at, %row_at, 0; //",
+        ),
         bug(TANGENT, "the mean is not taken off", "neg.f32    %shift, %shift;", "mov.f32 %shift, 0f00000000;"),
         bug(TANGENT, "the centre moves alone", "fma.rn.f32 %moment1, %shift, %total1, %moment1;", ""),
         bug(TANGENT, "probes share their tangents", "mul.lo.u32      %skip, %probe, %n;", "mov.u32 %skip, 0;"),
         bug(TANGENT, "values are copied over keys that are still read", "weighted:\n    bar.sync        0;", "weighted:"),
         bug(QUERIES, "no scale", "mul.rn.f32 %acc1, %acc1, %scale;", ""),
         bug(QUERIES, "the derivative of the cap is forgotten", "mul.rn.f32 %t0, %t0, %slope0;", ""),
-        bug(QUERIES, "positions that do not ask are left as they were", "setp.eq.u32     %more, %blank, 0;", "setp.eq.u32 %more, %blank, %blank;"),
+        bug(
+            QUERIES,
+            "positions that do not ask are left as they were",
+            "setp.eq.u32     %more, %blank, 0;",
+            "setp.eq.u32 %more, %blank, %blank;",
+        ),
         bug(QUERIES, "the statistics of all probes lie in one place", "mul.lo.u32      %index, %probe, 3;", "mov.u32 %index, 0;"),
-        bug(KEYS, "a head of the group is left out", "setp.lt.u32     %more, %of_group, %group;", "setp.lt.u32 %more, %group, %of_group;"),
+        bug(
+            KEYS,
+            "a head of the group is left out",
+            "setp.lt.u32     %more, %of_group, %group;",
+            "setp.lt.u32 %more, %group, %of_group;",
+        ),
         bug(KEYS, "hidden keys get cotangents", "selp.b32        %high, %low, %high, %hidden;", ""),
         bug(KEYS, "queries beyond the window add to a key", "selp.b32        %ends, %past, %ends, %bounded;", ""),
         bug(KEYS, "the mean of another query", "sub.rn.f32 %t1, %t1, %mean;", "sub.rn.f32 %t1, %t1, %top;"),
         bug(KEYS, "the last weights are read before they are written", "bar.warp.sync   0xffffffff;", ""),
-        bug(KEYS, "the search stops one query early", "selp.b32        %from, %middle, %from, %earlier;", "sub.u32 %middle, %middle, 1;\nselp.b32 %from, %middle, %from, %earlier;\n@%earlier bra found;"),
+        bug(
+            KEYS,
+            "the search stops one query early",
+            "selp.b32        %from, %middle, %from, %earlier;",
+            "sub.u32 %middle, %middle, 1;\nselp.b32 %from, %middle, %from, %earlier;\n@%earlier bra found;",
+        ),
     ];
     let cases = reaching();
     all_caught(&bugs, |device| {

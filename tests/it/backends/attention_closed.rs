@@ -78,8 +78,7 @@ fn moments(t: Dtypes, c: &Case) -> Run {
     let mut add = |rows, cols| sum(t, &mut b, rows, cols, &mut inputs);
     let (qq, kk, qk, qv, kv) = (add(dk, dk), add(dk, dk), add(dk, dk), add(dk, dv), add(dk, dv));
     let (vv, lq, lk, lv) = (add(c.heads, c.heads), add(dk, c.d_v), add(dk, c.d_v), add(1, c.heads));
-    let sums =
-        vec![("qq", qq), ("kk", kk), ("qk", qk), ("qv", qv), ("kv", kv), ("vv", vv), ("lq", lq), ("lk", lk), ("lv", lv)];
+    let sums = vec![("qq", qq), ("kk", kk), ("qk", qk), ("qv", qv), ("kv", kv), ("vv", vv), ("lq", lq), ("lk", lk), ("lv", lv)];
     // The CPU mirrors what it begins with, too: symmetric sums begin symmetric.
     for view in [qq, kk] {
         let (_, data) = inputs.iter_mut().find(|(v, _)| *v == view).unwrap();
@@ -200,21 +199,66 @@ fn tiles_add_up_on_the_interpreter() {
 #[test]
 fn bugs_planted_in_closed_forms_are_caught() {
     let bugs = [
-        bug("attention_centre_sm80", "keys behind the sequence", "setp.gt.s32     %present2, %left, 2;", "setp.ge.s32 %present2, %left, 2;"),
-        bug("attention_centre_sm80", "all sequences are the first", "mul.lo.s64      %from, %from, %sequence_stride;", "mov.u64 %from, 0;"),
-        bug("attention_centre_sm80", "rows behind the keys are written", "@%present2 st.global.f32 [%y], %value2;", "st.global.f32 [%y], %value1;"),
-        bug("attention_omega_sm80", "a query sees the key behind it", "add.u32         %visible, %position, 1;", "add.u32 %visible, %position, 2;\nmin.u32 %visible, %visible, %keys;"),
+        bug(
+            "attention_centre_sm80",
+            "keys behind the sequence",
+            "setp.gt.s32     %present2, %left, 2;",
+            "setp.ge.s32 %present2, %left, 2;",
+        ),
+        bug(
+            "attention_centre_sm80",
+            "all sequences are the first",
+            "mul.lo.s64      %from, %from, %sequence_stride;",
+            "mov.u64 %from, 0;",
+        ),
+        bug(
+            "attention_centre_sm80",
+            "rows behind the keys are written",
+            "@%present2 st.global.f32 [%y], %value2;",
+            "st.global.f32 [%y], %value1;",
+        ),
+        bug(
+            "attention_omega_sm80",
+            "a query sees the key behind it",
+            "add.u32         %visible, %position, 1;",
+            "add.u32 %visible, %position, 2;\nmin.u32 %visible, %visible, %keys;",
+        ),
         bug("attention_omega_sm80", "hidden keys keep what was there", "st.global.f32 [%at], 0f00000000;", ""),
         bug("attention_omega_sm80", "nodes do not add up", "@%first_node bra.uni fresh0;", "bra.uni fresh0;"),
         bug("attention_omega_sm80", "z is left out", "sub.rn.f32 %value0, %value0, %z0;", ""),
-        bug("attention_omega_sm80", "the second group of columns", "@%within1 ld.global.f32 %value1, [%value_at+128];", "@%within1 ld.global.f32 %value1, [%value_at];"),
-        bug("attention_contract_sm80", "the tail is left out", "setp.gt.s32     %present0, %left, 0;", "setp.gt.s32 %present0, %left, 31;"),
+        bug(
+            "attention_omega_sm80",
+            "the second group of columns",
+            "@%within1 ld.global.f32 %value1, [%value_at+128];",
+            "@%within1 ld.global.f32 %value1, [%value_at];",
+        ),
+        bug(
+            "attention_contract_sm80",
+            "the tail is left out",
+            "setp.gt.s32     %present0, %left, 0;",
+            "setp.gt.s32 %present0, %left, 31;",
+        ),
         bug("attention_contract_sm80", "one sum of four is lost", "add.rn.f32 %sum2, %sum2, %sum3;", "mov.f32 %sum2, %sum3;"),
-        bug("attention_directions_sm80", "all queries are the first of their sequence", "add.u32         %position, %position, %start;", "mov.u32 %position, %start;"),
+        bug(
+            "attention_directions_sm80",
+            "all queries are the first of their sequence",
+            "add.u32         %position, %position, %start;",
+            "mov.u32 %position, %start;",
+        ),
         bug("attention_directions_sm80", "keys of another head", "mad.lo.u32      %row, %head, %key_rows, %row;", ""),
-        bug("attention_values_sm80", "the constant coordinate is added to what was there", "setp.lt.u32     %adds, %column, %narrow;", "setp.lt.u32 %adds, %column, %wide;"),
+        bug(
+            "attention_values_sm80",
+            "the constant coordinate is added to what was there",
+            "setp.lt.u32     %adds, %column, %narrow;",
+            "setp.lt.u32 %adds, %column, %wide;",
+        ),
         bug("attention_values_sm80", "the weight of another head", "div.u32         %head, %column, %wide;", "mov.u32 %head, 0;"),
-        bug("attention_squares_sm80", "the last queries are left out", "setp.gt.s32     %more, %left, 0;", "setp.gt.s32 %more, %left, 4;"),
+        bug(
+            "attention_squares_sm80",
+            "the last queries are left out",
+            "setp.gt.s32     %more, %left, 0;",
+            "setp.gt.s32 %more, %left, 4;",
+        ),
         bug("attention_squares_sm80", "the linear part is left out", "fma.rn.f32 %x1, %y1, %slope, %x1;", ""),
         bug("attention_squares_sm80", "what was there is lost", "add.rn.f64      %sum, %wide, %sum;", ""),
     ];

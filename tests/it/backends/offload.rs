@@ -48,7 +48,7 @@ fn sums(device: &Device, data: &DataSet, w: &Tensor, checkpoints: Option<Checkpo
 /// A device played by the interpreter with that much memory, beside two threads of the host.
 fn of_memory(memory: u64) -> Device {
     let cuda = Cuda::interpreter(Options { memory, ..Options::default() }).unwrap();
-    Device::Cuda { cuda, host: Cpu::new(2).unwrap(), placement: Placement::default() }
+    Device::Cuda { gpus: cuda.into(), host: Cpu::new(2).unwrap(), placement: Placement::default() }
 }
 
 on_every_backend! {

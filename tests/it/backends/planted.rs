@@ -31,7 +31,7 @@ pub const fn bug(kernel: &'static str, what: &'static str, sound: &'static str, 
 pub fn all_caught(bugs: &[Bug], check: impl Fn(&Device) -> Result<(), String>) {
     let orders = [(0, Completion::Late), (1, Completion::Early), (2, Completion::Late)];
     let options = |(seed, completion)| Options { seed, completion, ..Options::default() };
-    let over = |cuda: Cuda| Device::Cuda { cuda, host: Cpu::new(1).unwrap(), placement: Placement::default() };
+    let over = |cuda: Cuda| Device::Cuda { gpus: cuda.into(), host: Cpu::new(1).unwrap(), placement: Placement::default() };
     check(&over(Cuda::interpreter(options(orders[0])).unwrap())).expect("the sound kernels");
     for Bug { kernel, what, sound, broken } in bugs {
         let caught = orders.iter().any(|order| {

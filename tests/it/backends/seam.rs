@@ -42,16 +42,19 @@ done:
 ";
 
 #[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy)]
 struct AddParams {
     x: u64,
     y: u64,
     n: u32,
-    unused: u32,
 }
 
 impl Params for AddParams {
     const FIELDS: &'static [mechgraph::kernel::Field] = &[];
+
+    fn bytes(&self) -> Vec<u8> {
+        [&self.x.to_le_bytes()[..], &self.y.to_le_bytes(), &self.n.to_le_bytes(), &[0; 4]].concat()
+    }
 }
 
 fn kernel(source: &'static str) -> Kernel {
@@ -68,7 +71,7 @@ fn open(completion: Completion) -> Cuda {
 }
 
 fn add(cuda: &Cuda, x: u64, y: u64, n: u32) -> Call {
-    let params = AddParams { x, y, n, unused: 0 };
+    let params = AddParams { x, y, n };
     cuda.call(&kernel(ADD), &configuration(), [n.div_ceil(64), 1, 1], &params).unwrap()
 }
 
@@ -181,7 +184,7 @@ fn a_launch_of_an_illegal_shape_fails() {
 
 #[test]
 fn without_a_driver_the_backend_says_so() {
-    if Cuda::open(mechgraph::device::DriverChoice::Nvidia).is_ok() {
+    if Cuda::open(mechgraph::device::DriverChoice::Nvidia, 0).is_ok() {
         println!("skipped: cuda absent driver: this machine has an NVIDIA GPU");
         return;
     }

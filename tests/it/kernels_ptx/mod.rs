@@ -7,13 +7,14 @@
 mod activations;
 mod activations_f64;
 mod double_double;
+mod edges;
 mod gram;
 mod linear;
 mod planted;
 mod product;
 
 use bytemuck::Pod;
-use mechgraph::kernel::{Configuration, Kernel, registry};
+use mechgraph::kernel::{Configuration, Kernel, Params, registry};
 use ptxvm::{Completion, Launch, Machine, Module, Options, Statistics};
 
 /// The orders that a kernel must not depend on.
@@ -118,12 +119,13 @@ impl Device {
         }
         values
     }
-    fn launch(&mut self, text: &Text, grid: [u32; 3], params: &impl Pod) -> Result<Statistics, Failure> {
+    fn launch(&mut self, text: &Text, grid: [u32; 3], params: &impl Params) -> Result<Statistics, Failure> {
         let module = Module::parse(&text.text).map_err(|e| e.to_string())?;
         let kernel = module.kernel(&text.entry).expect("entry and file have one name");
-        assert_eq!(kernel.param_bytes() as usize, size_of_val(params), "{}", text.entry);
+        let params = params.bytes();
+        assert_eq!(kernel.param_bytes() as usize, params.len(), "{}", text.entry);
         let (threads, shared) = (text.configuration.threads, text.configuration.shared);
-        let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared: shared, params: bytemuck::bytes_of(params) };
+        let launch = Launch { grid, block: [threads, 1, 1], dynamic_shared: shared, params: &params };
         self.machine.launch(&kernel, &launch).map_err(|fault| fault.to_string())
     }
     /// Whether exactly the elements for which `result` holds are written.

@@ -112,9 +112,9 @@ const TANGENT: &[Bug] = &[
         "and.b32         %holder, %holder, 13;",
         "and.b32 %holder, %holder, 12;",
     ),
-    ("the primal is scaled like a tangent", First, "selp.f32        %acc0, %value, %acc0, %first;", ""),
+    ("the primal is scaled like a tangent", First, "selp.f32   %acc0, %value, %acc0, %first;", ""),
     ("tangents go to `pre`", Every, "selp.b32        %tokens_left, %rows_left, 0, %first;", "mov.u32 %tokens_left, %rows_left;"),
-    ("one tangent is not scaled", First, "mul.rn.f32      %acc4, %acc4, %derivative;", ""),
+    ("one tangent is not scaled", First, "mul.rn.f32 %acc4, %acc4, %derivative;", ""),
 ];
 
 /// Plants each bug in turn; `run` gives the failure of a text in an order, if it fails.
@@ -158,10 +158,50 @@ fn every_bug_planted_in_gram_f32_is_caught() {
 fn every_bug_planted_in_linear_is_caught() {
     let run = |text: &Text, order| {
         let case = linear::Case { n: 80, k: 72, m: 71, bias: true, pre: true, order };
-        linear::run(text, &case).err()
+        linear::run::<f32>(text, &case).err()
     };
     all_are_caught(&text("linear_f32_sm80", "64x64x16-nn-cp16-store-gelu"), &[PIPELINE, LINEAR, STORE], run);
     all_are_caught(&text("linear_f32_sm80", "64x64x16-nn-cp16-tangent-silu"), &[TANGENT], run);
+}
+
+const LINEAR_F64: &[Bug] = &[
+    ("one wait too few", Every, "cp.async.wait_group 1;", "cp.async.wait_group 2;"),
+    ("no zero fill", Every, ", 16, %bytes;", ", 16;"),
+    ("x is read behind k", Every, "max.s32         %most, %x_left, 0;", "mov.u32 %most, 2;"),
+    ("columns beside W are read", Every, "max.s32         %w_inside, %w_inside, 0;", "mov.u32 %w_inside, 2;"),
+    ("a fragment is used twice", First, "{%xs1}", "{%xs0}"),
+    ("k of the fragments differ", Every, "mad.lo.u32      %first, %across, 68, %first;", ""),
+    ("columns of a fragment are one too far", First, "[%w_at+64]", "[%w_at+72]"),
+    (
+        "the pairs of a row change places",
+        Every,
+        "mad.lo.u32      %column, %across, 2, %column;",
+        "mad.lo.u32 %column, %across, 1, %column;",
+    ),
+    ("one row behind y is written", Every, "setp.le.s32     %within, %rows_left,", "setp.lt.s32 %within, %rows_left,"),
+    (
+        "two neighbours are written where one is left",
+        Every,
+        "setp.le.s32     %within, %columns_left, 25;",
+        "setp.lt.s32 %within, %columns_left, 25;",
+    ),
+];
+
+const TANGENT_F64: &[Bug] = &[
+    ("each lane takes itself for the holder of the primal", Every, "and.b32         %holder, %holder, 3;", ""),
+    ("half of the primal is another's", Every, "shfl.sync.idx.b32 %lower, %lower,", "shfl.sync.up.b32 %lower, %lower,"),
+    ("tangents get the bias", Every, "setp.ne.and.u64 %biased, %bias, 0, %first;", "setp.ne.u64 %biased, %bias, 0;"),
+    ("one tangent is not scaled", First, "mul.rn.f64 %acc8, %acc8, %derivative;", ""),
+];
+
+#[test]
+fn every_bug_planted_in_linear_f64_is_caught() {
+    let run = |text: &Text, order| {
+        let case = linear::Case { n: 80, k: 39, m: 89, bias: true, pre: true, order };
+        linear::run::<f64>(text, &case).err()
+    };
+    all_are_caught(&text("linear_f64_sm80", "64x64x16-nn-cp16-store-gelu"), &[PIPELINE, LINEAR_F64, STORE], run);
+    all_are_caught(&text("linear_f64_sm80", "64x64x16-nn-cp16-tangent-silu"), &[TANGENT_F64], run);
 }
 
 const PRODUCT: &[Bug] = &[
@@ -189,8 +229,8 @@ const PRODUCT: &[Bug] = &[
     (
         "the element right of the diagonal is written",
         Last,
+        "setp.le.and.s32 %within, %over, -1,",
         "setp.le.and.s32 %within, %over, 0,",
-        "setp.le.and.s32 %within, %over, 1,",
     ),
     ("a batch index of B is forgotten", Last, "mad.lo.s64      %b, %apart, 4, %b;", ""),
 ];
@@ -200,8 +240,8 @@ fn every_bug_planted_in_product_is_caught() {
     let run = |text: &Text, order| {
         let turned = product::Case {
             batch: [1, 1, 2],
-            m: 47,
-            n: 47,
+            m: 49,
+            n: 49,
             k: 530,
             turned: [false, true, false],
             lower: true,

@@ -1,0 +1,37 @@
+//! The CUDA launcher of [`super::peaks`].
+
+use super::offload::Place;
+use super::peaks::Args;
+use crate::device::DType;
+use crate::device::cuda::Call;
+use crate::error::Result;
+use crate::kernel::peaks::{NEURONS, PEAKS, PeaksParams, configuration};
+use crate::kernel::tuning::Limits;
+
+/// Bytes of scratch memory; `None` where there is no kernel.
+pub(super) fn scratch(a: &Args, _: DType, _: &Limits) -> Option<u64> {
+    let views = [&a.x, &a.max, &a.at, &a.picked];
+    views.iter().all(|v| v.rows > 0 && v.cols > 0 && v.rows.max(v.cols).max(v.stride) < 1 << 30).then_some(0)
+}
+
+/// The call of a launch.
+pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
+    let params = PeaksParams {
+        x: at.view(&a.x),
+        max: at.view(&a.max),
+        at: at.view(&a.at),
+        picked: at.view(&a.picked),
+        first: at.ints(a.first),
+        counts: at.ints(a.counts),
+        samples: a.max.rows as u32,
+        positions: a.positions as u32,
+        skip: a.skip as u32,
+        width: a.x.cols as u32,
+        x_stride: a.x.stride as u32,
+        max_stride: a.max.stride as u32,
+        at_stride: a.at.stride as u32,
+        picked_stride: a.picked.stride as u32,
+        seed: a.seed,
+    };
+    Ok(vec![at.call(&PEAKS, &configuration(at.dtype()), [params.width.div_ceil(NEURONS), 1, 1], &params)?])
+}

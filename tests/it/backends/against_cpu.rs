@@ -1,0 +1,106 @@
+//! Operations against their f64 selves on the CPU, which have tests of their own against plain loops.
+
+use mechgraph::device::{Arena, Builder, DType, Device, IntBuffer, Program, Real, View};
+use mechgraph::ops::offload::{self, Mirror};
+use mechgraph::ops::{Launch, run_cpu};
+
+use super::{Backend, error, fill};
+
+/// A program with what goes in and what comes out.
+pub struct Case {
+    pub program: Program<Launch>,
+    pub inputs: Vec<(View, Vec<f64>)>,
+    pub ints: Vec<(IntBuffer, Vec<u32>)>,
+    pub outputs: Vec<View>,
+}
+
+impl Case {
+    fn arena<T: Real>(&self) -> Arena<T> {
+        let mut arena = Arena::<T>::new(&self.program.layout);
+        self.set(&mut arena);
+        arena
+    }
+    fn set<T: Real>(&self, arena: &mut Arena<T>) {
+        fill(arena, &self.inputs);
+        self.ints.iter().for_each(|(b, values)| arena.int_mut(*b).copy_from_slice(values));
+    }
+    /// The outputs of one run on the CPU.
+    pub fn on_cpu<T: Real>(&self) -> Arena<T> {
+        let mut arena = self.arena::<T>();
+        run_cpu(&self.program, &mut arena);
+        arena
+    }
+    /// The outputs of one run on a device.
+    pub fn run_on<T: Real>(&self, device: &Device) -> Result<Arena<T>, String> {
+        let mut arena = self.arena::<T>();
+        let mut mirror = Mirror::new(device, &self.program).map_err(|e| e.to_string())?.expect("a device");
+        let ran = mirror.run(&self.program, &mut arena).and_then(|()| mirror.bring_home(&mut arena));
+        ran.map_err(|e| e.to_string())?;
+        Ok(arena)
+    }
+}
+
+/// A view inside of a wider matrix, one row down and one column in.
+pub fn inside(b: &mut Builder<Launch>, rows: usize, cols: usize) -> View {
+    b.matrix(rows + 1, cols + 3).columns(1, cols).slice_rows(1, rows)
+}
+
+/// Holds the outputs of a backend to those of the CPU in f64, on the same numbers, within a relative error of `bar` in the
+/// Frobenius norm, and to the same bits in every run and order; nothing around an output may be written. `build` makes the
+/// program of a dtype.
+pub fn agrees<T: Real>(backend: Backend, bar: f64, build: impl Fn(DType) -> Case) {
+    let expected = expected::<T>(&build);
+    let case = build(T::DTYPE);
+    let mut found: Option<Vec<Vec<u8>>> = None;
+    for device in backend.devices() {
+        let mut arena = case.arena::<T>();
+        let mut mirror = Mirror::new(&device, &case.program).unwrap();
+        for _ in 0..3 {
+            case.set(&mut arena);
+            match &mut mirror {
+                None => run_cpu(&case.program, &mut arena),
+                Some(mirror) => {
+                    mirror.run(&case.program, &mut arena).unwrap();
+                    mirror.bring_home(&mut arena).unwrap();
+                }
+            }
+            let bits = case.outputs.iter().map(|v| bytemuck::cast_slice(arena.real(v.buffer)).to_vec()).collect();
+            if let Some(first) = &found {
+                assert!(*first == bits, "{backend:?}: other bits in another run or order");
+            } else {
+                found = Some(bits);
+            }
+        }
+        offload::note(&device, &case.program);
+        let on_host = device.placed().map(|placed| placed.host).unwrap_or_default();
+        assert!(on_host.is_empty() || backend == Backend::Llvmpipe, "{on_host:?} on the host");
+        if let Some(what) = wrong(&arena, &case, &expected, bar) {
+            panic!("{backend:?}: {what}");
+        }
+    }
+}
+
+/// The same for one run on a device, as a result: what a planted bug must make fail.
+pub fn agrees_on<T: Real>(device: &Device, bar: f64, build: impl Fn(DType) -> Case) -> Result<(), String> {
+    let case = build(T::DTYPE);
+    let arena = case.run_on::<T>(device)?;
+    wrong(&arena, &case, &expected::<T>(&build), bar).map_or(Ok(()), Err)
+}
+
+/// The outputs in f64, from numbers as `T` rounds them.
+fn expected<T: Real>(build: &impl Fn(DType) -> Case) -> Vec<Vec<f64>> {
+    let mut case = build(DType::F64);
+    for (_, data) in &mut case.inputs {
+        data.iter_mut().for_each(|x| *x = T::of(*x).to_f64());
+    }
+    let arena = case.on_cpu::<f64>();
+    case.outputs.iter().map(|v| (0..v.rows).flat_map(|i| arena.row(v, i)).copied().collect()).collect()
+}
+
+fn wrong<T: Real>(arena: &Arena<T>, case: &Case, expected: &[Vec<f64>], bar: f64) -> Option<String> {
+    let outputs = case.outputs.iter().zip(expected).enumerate();
+    outputs
+        .map(|(i, (view, expected))| (i, error(arena, view, expected)))
+        .find(|(_, e)| e.is_nan() || *e > bar)
+        .map(|(i, e)| format!("output {i} is off by {e:e}; expected at most {bar:e}"))
+}

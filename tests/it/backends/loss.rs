@@ -1,0 +1,172 @@
+//! Losses of one run and of many, and the largest activations of samples.
+
+use mechgraph::device::{Builder, DType, Device, Real};
+use mechgraph::ops::Launch;
+use mechgraph::ops::loss::{Args, ProbeArgs, SKIPPED};
+use mechgraph::ops::peaks::{self, BINS};
+
+use super::against_cpu::{Case, agrees, agrees_on, inside};
+use super::planted::{all_caught, bug};
+use super::{Backend, bar, on_every_backend, rounded};
+
+/// Logits of which every fourth row has its largest twice, and labels that are right for some.
+fn logits(rows: usize, cols: usize) -> (Vec<f64>, Vec<u32>) {
+    let mut logits: Vec<f64> = rounded(DType::F32, rows * cols, 1).into_iter().map(|x| 20.0 * x).collect();
+    let mut labels = Vec::new();
+    for (i, row) in logits.chunks_mut(cols).enumerate() {
+        let best = (0..cols).fold(0, |best, j| if row[j] > row[best] { j } else { best });
+        let other = (best + 1 + i) % cols;
+        if i % 4 == 1 {
+            row[other] = row[best];
+        }
+        labels.push(match i % 5 {
+            0 => SKIPPED,
+            1 | 2 => best as u32,
+            3 => other as u32,
+            _ => (i % cols) as u32,
+        });
+    }
+    (logits, labels)
+}
+
+fn loss(dtype: DType, (rows, cols): (usize, usize)) -> Case {
+    let mut b = Builder::<Launch>::new(dtype);
+    let from = 3;
+    let (x, labels, out) = (inside(&mut b, rows, cols), b.ints(from + rows + 2), inside(&mut b, 1, 2));
+    let (data, of_rows) = logits(rows, cols);
+    b.push(Launch::Loss(Args { logits: x, labels, from, out }));
+    // What is before and behind the labels that are meant are no labels at all.
+    let ints = [&[u32::MAX - 1; 3][..], &of_rows, &[u32::MAX - 1; 2]].concat();
+    Case { program: b.finish(), inputs: vec![(x, data), (out, vec![0.5, 2.0])], ints: vec![(labels, ints)], outputs: vec![out] }
+}
+
+fn of_runs(dtype: DType, (rows, cols): (usize, usize), chunk: u32) -> Case {
+    let mut b = Builder::<Launch>::new(dtype);
+    let (probes, runs) = (3, 5);
+    let (x, labels, index, out) = (inside(&mut b, probes * rows, cols), b.ints(rows), b.ints(1), inside(&mut b, runs, 2));
+    let (data, _) = logits(probes * rows, cols);
+    let (_, of_rows) = logits(rows, cols);
+    b.push(Launch::ProbeLoss(ProbeArgs { logits: x, labels, index, out }));
+    let before = rounded(DType::F32, 2 * runs, 2);
+    let ints = vec![(labels, of_rows), (index, vec![chunk])];
+    Case { program: b.finish(), inputs: vec![(x, data), (out, before)], ints, outputs: vec![out] }
+}
+
+/// Samples of `positions` rows with equal activations, zeros, infinities and nothing but NaN.
+fn largest(
+    dtype: DType,
+    (samples, positions, skip, width): (usize, usize, usize, usize),
+) -> (Case, mechgraph::device::IntBuffer) {
+    let mut b = Builder::<Launch>::new(dtype);
+    let x = inside(&mut b, samples * positions, width);
+    let [max, at, picked] = std::array::from_fn(|_| inside(&mut b, samples, width));
+    let (first, counts) = (b.ints(1), b.ints(width * BINS));
+    let args = peaks::Args { x, positions, skip, max, at, picked, first, seed: 7, counts };
+    args.check().unwrap();
+    b.push(Launch::Peaks(args));
+    let mut data: Vec<f64> = rounded(DType::F32, samples * positions * width, 3);
+    for (i, x) in data.iter_mut().enumerate() {
+        *x = match i % 11 {
+            0 => 0.5,
+            1 => 0.0,
+            2 => *x * 1e-6,
+            3 => *x * 1e6,
+            _ => *x,
+        };
+    }
+    let inputs = vec![(x, data)];
+    (Case { program: b.finish(), inputs, ints: vec![(first, vec![40])], outputs: vec![max, at, picked] }, counts)
+}
+
+const SAMPLES: [(usize, usize, usize, usize); 5] = [(1, 1, 0, 1), (3, 5, 1, 33), (2, 70, 0, 31), (1, 129, 3, 64), (9, 16, 2, 40)];
+
+fn all_losses<T: Real>(backend: Backend) {
+    for shape in [(1, 1), (2, 3), (37, 41), (7, 700)] {
+        agrees::<T>(backend, bar(T::DTYPE), |dtype| loss(dtype, shape));
+        (0..2).for_each(|chunk| agrees::<T>(backend, bar(T::DTYPE), |dtype| of_runs(dtype, shape, chunk)));
+    }
+}
+
+fn all_largest<T: Real>(backend: Backend) {
+    for shape in SAMPLES {
+        agrees::<T>(backend, 0.0, |dtype| largest(dtype, shape).0);
+        let (case, counts) = largest(T::DTYPE, shape);
+        let want = case.on_cpu::<T>();
+        for device in backend.devices().iter().filter(|_| backend != Backend::Cpu) {
+            assert_eq!(case.run_on::<T>(device).unwrap().int(counts), want.int(counts), "{backend:?} {shape:?}");
+        }
+    }
+}
+
+on_every_backend! {
+    fn losses_and_right_predictions_in_f32(backend: Backend) { all_losses::<f32>(backend) }
+    fn the_largest_activations_of_samples_in_f32(backend: Backend) { all_largest::<f32>(backend) }
+}
+
+on_every_backend! {
+    f64:
+    fn losses_and_right_predictions_in_f64(backend: Backend) { all_losses::<f64>(backend) }
+    fn the_largest_activations_of_samples_in_f64(backend: Backend) { all_largest::<f64>(backend) }
+}
+
+#[test]
+fn cuda_interpreter_bugs_planted_in_losses_and_peaks_are_caught() {
+    let check = |device: &Device| {
+        agrees_on::<f32>(device, 1e-6, |dtype| loss(dtype, (37, 300)))?;
+        agrees_on::<f32>(device, 1e-6, |dtype| of_runs(dtype, (37, 41), 1))?;
+        for shape in SAMPLES {
+            agrees_on::<f32>(device, 0.0, |dtype| largest(dtype, shape).0)?;
+            let (case, counts) = largest(DType::F32, shape);
+            if case.run_on::<f32>(device)?.int(counts) != case.on_cpu::<f32>().int(counts) {
+                return Err("other counts".into());
+            }
+        }
+        Ok(())
+    };
+    all_caught(
+        &[
+            bug("loss_rows_sm80", "no barrier before a sum over the CTA", "    bar.sync        0;\n@%leads", "@%leads"),
+            bug("loss_rows_sm80", "the first labels are read", "add.u32         %column, %column, %from;", ""),
+            bug(
+                "loss_rows_sm80",
+                "an equal logit before the label's does not count",
+                "setp.lt.f32 %good, %x, %picked;",
+                "setp.le.f32 %good, %x, %picked;",
+            ),
+            bug(
+                "loss_rows_sm80",
+                "rows left out are not",
+                "setp.eq.u32     %left_out, %label, 0xFFFFFFFF;",
+                "setp.eq.u32 %left_out, %label, 0xFFFFFFF0;",
+            ),
+            bug(
+                "loss_fold_sm80",
+                "rows behind the first 32 are left out",
+                "add.u32         %i, %i, 32;",
+                "add.u32 %i, %i, 3200;",
+            ),
+            bug("loss_fold_sm80", "every chunk is the first", "@%counted ld.global.u32 %row, [%index];", ""),
+            bug(
+                "peaks_sm80",
+                "the counts are not cleared before they are added to",
+                "bar.sync        0;\n\n    // This lane's",
+                "// This lane's",
+            ),
+            bug(
+                "peaks_sm80",
+                "the last of equal activations",
+                "setp.lt.u32     %earlier, %where, %best_at;",
+                "setp.gt.u32 %earlier, %where, %best_at;",
+            ),
+            bug("peaks_sm80", "positions that are passed over count", "add.u32         %t, %skip, %warp;", "mov.u32 %t, %warp;"),
+            bug(
+                "peaks_sm80",
+                "the next sample is begun before the last is joined",
+                "looked_up:\n    bar.sync        0;",
+                "looked_up:",
+            ),
+            bug("peaks_sm80", "zero is a positive activation", "setp.le.f32     %low1,", "setp.lt.f32 %low1,"),
+        ],
+        check,
+    );
+}
