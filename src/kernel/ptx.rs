@@ -94,7 +94,6 @@ fragments! {
     "attention_at",
     "attention_begin",
     "attention_bounds",
-    "attention_butterfly",
     "attention_copy",
     "attention_dot",
     "attention_follow",
