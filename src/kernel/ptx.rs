@@ -60,6 +60,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention_tiles::DIRECTIONS,
     &attention_tiles::VALUES,
     &attention_tiles::SQUARES,
+    &linear::LINEAR,
 ];
 
 macro_rules! fragments {
@@ -93,7 +94,6 @@ fragments! {
     "attention_at",
     "attention_begin",
     "attention_bounds",
-    "attention_butterfly",
     "attention_copy",
     "attention_dot",
     "attention_follow",
@@ -114,8 +114,6 @@ fragments! {
     "attention_store",
     "attention_weights",
     "attention_zero",
-    "butterfly",
-    "butterfly_f64",
     "centre",
     "chunk_basis",
     "chunk_features",
@@ -124,7 +122,6 @@ fragments! {
     "columns_add",
     "columns_begin",
     "cta_fold",
-    "cta_total",
     "edges_begin",
     "edges_copy",
     "edges_row",
@@ -207,7 +204,6 @@ fragments! {
     "warp_fold",
     "warp_fold_f64",
     "warp_step_f64",
-    "warp_total",
 }
 
 /// The text of an included fragment.

@@ -45,21 +45,18 @@ params! {
     }
 }
 
-/// The configuration for a dtype, with `parts` numbers of shared memory a thread.
-fn of(dtype: DType, parts: u32) -> Configuration {
-    let shared = parts * THREADS * dtype.bytes() as u32;
-    let constants = element(dtype).int("REGISTERS", 48);
+/// Warps of a CTA.
+const WARPS: u32 = THREADS / 32;
+
+/// The configuration of either kernel for a dtype.
+pub fn configuration(dtype: DType) -> Configuration {
+    let shared = WARPS * dtype.bytes() as u32;
+    let constants = element(dtype).ints([("WARPS", WARPS), ("REGISTERS", 48)]);
     Configuration { name: dtype.name().into(), constants, threads: THREADS, shared }
 }
 
-/// The configuration of [`SOFTMAX`] for a dtype.
-pub fn softmax(dtype: DType) -> Configuration {
-    of(dtype, 2)
-}
-
-/// The configuration of [`TANGENT`] for a dtype.
-pub fn tangent(dtype: DType) -> Configuration {
-    of(dtype, 1)
+fn configurations() -> Vec<Configuration> {
+    vec![configuration(DType::F32), configuration(DType::F64)]
 }
 
 pub static SOFTMAX: Kernel = Kernel {
@@ -68,7 +65,7 @@ pub static SOFTMAX: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/softmax_sm80.ptx"),
     params: SoftmaxParams::FIELDS,
-    configurations: || vec![softmax(DType::F32), softmax(DType::F64)],
+    configurations,
 };
 
 pub static TANGENT: Kernel = Kernel {
@@ -77,5 +74,5 @@ pub static TANGENT: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/solu_tangent_sm80.ptx"),
     params: SoluTangentParams::FIELDS,
-    configurations: || vec![tangent(DType::F32), tangent(DType::F64)],
+    configurations,
 };

@@ -53,7 +53,7 @@ pub(super) fn tangent_bind(a: &TangentArgs, at: &mut Place) -> Result<Vec<Call>>
         transpose: a.transpose.into(),
     };
     let first = softmax(at, &a.x, (s, a.x.cols), false)?;
-    let configuration = softmax::tangent(at.dtype());
+    let configuration = softmax::configuration(at.dtype());
     Ok(vec![first, at.call(&softmax::TANGENT, &configuration, [a.dx.rows as u32, 1, 1], &params)?])
 }
 
@@ -139,5 +139,5 @@ fn softmax(at: &Place, x: &View, (y, y_stride): (u64, usize), solu: bool) -> Res
         y_stride: y_stride as u32,
         solu: solu.into(),
     };
-    at.call(&SOFTMAX, &softmax::softmax(at.dtype()), [x.rows as u32, 1, 1], &params)
+    at.call(&SOFTMAX, &softmax::configuration(at.dtype()), [x.rows as u32, 1, 1], &params)
 }

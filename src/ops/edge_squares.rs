@@ -171,7 +171,7 @@ pub fn cpu_tangent<T: Real>(a: &TangentArgs, m: &mut Arena<T>) {
     for r in 0..a.probes.min(k_in - first) {
         for t in 0..n {
             for (i, j) in m.row(&a.y, r * n + t).iter().enumerate() {
-                out[i * k_in + first + r] += *j * *j;
+                out[a.out.range(i)][first + r] += *j * *j;
             }
         }
     }
@@ -204,7 +204,7 @@ pub fn cpu_cotangent<T: Real>(a: &CotangentArgs, m: &mut Arena<T>) {
     let mut out = m.take(a.out.buffer);
     let mut sum = vec![T::ZERO; k_in];
     for r in 0..a.probes.min(a.count - first) {
-        let out = &mut out[(first + r) % k_out * k_in..][..k_in];
+        let out = &mut out[a.out.range((first + r) % k_out)];
         for x in 0..n / a.positions {
             sum.fill(T::ZERO);
             for s in x * a.positions..(x + 1) * a.positions {

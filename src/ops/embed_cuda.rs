@@ -51,7 +51,7 @@ pub(super) fn token_scratch(a: &token_embed::Args, _: DType, _: &Limits) -> Opti
 pub(super) fn token_bind(a: &token_embed::Args, at: &mut Place) -> Result<Vec<Call>> {
     let params = EmbedParams {
         tokens: at.ints(a.tokens),
-        positions: at.ints(a.positions),
+        positions: a.w_pos.as_ref().map_or(0, |_| at.ints(a.positions)),
         w_e: at.tensor(&a.w_e)?,
         w_pos: a.w_pos.as_ref().map_or(Ok(0), |w| at.tensor(w))?,
         row: a.row.as_ref().map_or(Ok(0), |row| at.tensor(row))?,
@@ -62,7 +62,7 @@ pub(super) fn token_bind(a: &token_embed::Args, at: &mut Place) -> Result<Vec<Ca
         rows: a.y.rows as u32,
         cols: a.y.cols as u32,
         seq: 1,
-        listed: 1,
+        listed: a.w_pos.is_some().into(),
         y_stride: a.y.stride as u32,
         token_stride: 0,
         pos_stride: 0,

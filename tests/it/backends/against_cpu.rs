@@ -4,7 +4,7 @@ use mechgraph::device::{Arena, Builder, DType, Device, IntBuffer, Program, Real,
 use mechgraph::ops::offload::{self, Mirror};
 use mechgraph::ops::{Launch, run_cpu};
 
-use super::{Backend, error, fill};
+use super::{Backend, deviation, fill};
 
 /// A program with what goes in and what comes out.
 pub struct Case {
@@ -40,9 +40,9 @@ impl Case {
     }
 }
 
-/// A view inside of a wider matrix, one row down and one column in.
+/// A view inside of a wider matrix, one row down and one column in, with a row below.
 pub fn inside(b: &mut Builder<Launch>, rows: usize, cols: usize) -> View {
-    b.matrix(rows + 1, cols + 3).columns(1, cols).slice_rows(1, rows)
+    b.matrix(rows + 2, cols + 3).columns(1, cols).slice_rows(1, rows)
 }
 
 /// Holds the outputs of a backend to those of the CPU in f64, on the same numbers, within a relative error of `bar` in the
@@ -98,9 +98,10 @@ fn expected<T: Real>(build: &impl Fn(DType) -> Case) -> Vec<Vec<f64>> {
 }
 
 fn wrong<T: Real>(arena: &Arena<T>, case: &Case, expected: &[Vec<f64>], bar: f64) -> Option<String> {
-    let outputs = case.outputs.iter().zip(expected).enumerate();
-    outputs
-        .map(|(i, (view, expected))| (i, error(arena, view, expected)))
-        .find(|(_, e)| e.is_nan() || *e > bar)
-        .map(|(i, e)| format!("output {i} is off by {e:e}; expected at most {bar:e}"))
+    let mut outputs = case.outputs.iter().zip(expected).enumerate();
+    outputs.find_map(|(i, (view, expected))| match deviation(arena, view, expected) {
+        Ok(e) if e <= bar => None,
+        Ok(e) => Some(format!("output {i} is off by {e:e}; expected at most {bar:e}")),
+        Err(what) => Some(format!("output {i}: {what}")),
+    })
 }

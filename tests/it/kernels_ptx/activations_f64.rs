@@ -16,8 +16,9 @@ const CUBIC: Double = Double { high: 0.044715, low: 2.196_021_142_708_559_5e-18 
 
 /// `act(x)`, `act'(x)` and the larger addend of the latter.
 fn reference(act: Elementwise, x: f64) -> (Double, Double, f64) {
-    // Far out it is 0, before twice a number overflows.
+    // Far out it is 0, and twice a number must not overflow.
     let bell = |v: Double| if v.high.abs() > 1e4 { double(0.0) } else { v.logistic() * (-v).logistic() };
+    let twice = double(2.0 * x.clamp(-1e5, 1e5));
     let sum = |a: Double, b: Double| (a + b, a.high.abs().max(b.high.abs()).max((a + b).high.abs()));
     let (one, none, number) = (double(1.0), double(0.0), double(x));
     // Beyond this all of them have reached their limits, and squares might overflow.
@@ -34,7 +35,7 @@ fn reference(act: Elementwise, x: f64) -> (Double, Double, f64) {
             (number * v.logistic(), sum(v.logistic(), number * dv * bell(v)))
         }
         Elementwise::Silu => (number * number.logistic(), sum(number.logistic(), number * bell(number))),
-        Elementwise::Tanh => (number.tanh(), sum(double(4.0) * bell(number + number), none)),
+        Elementwise::Tanh => (number.tanh(), sum(double(4.0) * bell(twice), none)),
         Elementwise::Sigmoid => (number.logistic(), sum(bell(number), none)),
     };
     (value, slope, addend)
