@@ -7,13 +7,15 @@
 pub mod activation;
 mod activation_cuda;
 pub mod attention;
-mod attention_closed_cuda;
 mod attention_cuda;
 pub mod attention_edges;
+mod attention_edges_cuda;
 mod attention_math;
 pub mod attention_moments;
+mod attention_moments_cuda;
 #[cfg(test)]
 mod attention_reference;
+mod attention_tiles_cuda;
 mod check;
 pub mod copy;
 mod copy_cuda;

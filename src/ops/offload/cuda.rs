@@ -38,8 +38,8 @@ kernels! {
     ActivationTangent => activation_cuda, tangent_scratch, tangent_bind;
     Attention => attention_cuda, scratch, bind;
     AttentionCotangent => attention_cuda, cotangent_scratch, cotangent_bind;
-    AttentionEdges => attention_closed_cuda, edges_scratch, edges_bind;
-    AttentionMoments => attention_closed_cuda, moments_scratch, moments_bind;
+    AttentionEdges => attention_edges_cuda, scratch, bind;
+    AttentionMoments => attention_moments_cuda, scratch, bind;
     AttentionTangent => attention_cuda, tangent_scratch, tangent_bind;
     Basis => probes_cuda, basis_scratch, basis_bind;
     Chunk => probes_cuda, chunk_scratch, chunk_bind;

@@ -1,0 +1,171 @@
+//! What the CUDA launchers of [`super::attention_moments_cuda`] and [`super::attention_edges_cuda`] share: tiles
+//! of queries that follow from the shape alone, parts of the scratch memory, and the patterns and value
+//! deviations of a tile. Element counts are of one tile.
+
+use super::attention_math::{Attention, Tile};
+use super::offload::Place;
+use super::product_cuda::Operand;
+use crate::device::DType;
+use crate::device::cuda::Call;
+use crate::error::Result;
+use crate::kernel::attention_tiles::{CENTRE, CentreParams, OMEGA, OmegaParams, THREADS, WARPS, configuration};
+use crate::kernel::tuning::Limits;
+
+/// Bytes of each of the about four large parts of the scratch memory, where one query takes no more.
+pub(super) const PART_BYTES: usize = 16 << 20;
+/// Multiple of bytes at which each part begins.
+const ALIGN: u64 = 256;
+/// Queries of a tile at most.
+const MOST_QUERIES: usize = 256;
+/// Queries of a tile that is part of a sequence at most: a tile computes all pairs of its queries and of the
+/// keys up to the last of them, seen or not.
+const MOST_OF_SEQUENCE: usize = 64;
+/// CTAs along the second and third dimension of a grid.
+pub(super) const MOST_PLANES: usize = 65_535;
+/// One more than the largest index that the kernels compute in 32 bits with a sign.
+pub(super) const MOST: usize = 1 << 30;
+
+/// Hands out parts of the scratch memory.
+pub(super) struct Scratch {
+    pub next: u64,
+    element: u64,
+}
+
+impl Scratch {
+    pub fn new(start: u64, dtype: DType) -> Self {
+        Self { next: start, element: dtype.bytes() as u64 }
+    }
+    /// The address of `n` elements.
+    pub fn take(&mut self, n: usize) -> u64 {
+        let at = self.next;
+        self.next += (n as u64 * self.element).next_multiple_of(ALIGN);
+        at
+    }
+}
+
+/// The sizes of the largest tile.
+#[derive(Clone, Copy)]
+pub(super) struct Most {
+    /// Queries of all sequences.
+    pub queries: usize,
+    /// Keys of one sequence.
+    pub keys: usize,
+    /// Keys of all sequences.
+    pub key_rows: usize,
+    /// Pairs of a query and a key of its sequence.
+    pub pairs: usize,
+}
+
+impl Most {
+    pub fn of(tiles: &[Tile]) -> Self {
+        let most = |size: &dyn Fn(&Tile) -> usize| tiles.iter().map(size).max().unwrap_or(0);
+        Self {
+            queries: most(&Tile::query_rows),
+            keys: most(&|t| t.keys),
+            key_rows: most(&Tile::key_rows),
+            pairs: most(&|t| t.query_rows() * t.keys),
+        }
+    }
+}
+
+/// Tiles of which a query takes `each` elements of the largest part.
+pub(super) fn tiles(a: &Attention, dtype: DType, each: usize) -> Vec<Tile> {
+    let fit = (PART_BYTES / dtype.bytes() / each.max(1)).clamp(1, MOST_QUERIES);
+    let long = !a.last_only && a.seq > MOST_OF_SEQUENCE;
+    a.cut(if long { fit.min(MOST_OF_SEQUENCE) } else { fit }, 1)
+}
+
+/// Whether the kernels serve a layer whose largest part has `largest` elements.
+pub(super) fn serves(a: &Attention, limits: &Limits, largest: usize) -> bool {
+    let sizes = [a.batch * a.seq, a.q.stride, a.k.stride, a.v.stride];
+    let rows = a.seq.saturating_mul(a.q.stride.max(a.k.stride).max(a.v.stride));
+    limits.capability >= (8, 0)
+        && a.batch * a.seq > 0
+        && a.seq <= MOST_PLANES
+        && a.heads <= MOST_PLANES
+        && sizes.into_iter().chain([rows, largest]).all(|n| n < MOST)
+}
+
+/// A part of the scratch memory as rows of `stride` elements.
+pub(super) fn rows(at: u64, stride: usize) -> Operand {
+    Operand::rows(at, stride)
+}
+
+/// What both operations compute of a tile first.
+#[derive(Clone, Copy)]
+pub(super) struct Pattern {
+    /// Centred, `[(sequence, key), heads d_head]`.
+    pub k: u64,
+    /// Centred, `[(sequence, key), heads d_v]`.
+    v: u64,
+    /// `[heads][queries][keys]`, as p.
+    scores: u64,
+    pub p: u64,
+    /// `[heads][queries][keys][d_v]`.
+    pub omega: u64,
+    /// `[heads][queries]`: p of each query's own key.
+    pub diagonal: u64,
+    /// `[heads][queries][d_v]`: omega of each query's own key.
+    pub own: u64,
+}
+
+impl Pattern {
+    pub fn new(a: &Attention, most: &Most, s: &mut Scratch) -> Self {
+        Self {
+            k: s.take(most.key_rows * a.heads * a.d_head),
+            v: s.take(most.key_rows * a.heads * a.d_v),
+            scores: s.take(a.heads * most.pairs),
+            p: s.take(a.heads * most.pairs),
+            omega: s.take(a.heads * most.pairs * a.d_v),
+            diagonal: s.take(a.heads * most.queries),
+            own: s.take(a.heads * most.queries * a.d_v),
+        }
+    }
+    /// The calls that compute it.
+    pub fn calls(&self, a: &Attention, t: &Tile, nodes: u64, at: &Place, calls: &mut Vec<Call>) -> Result<()> {
+        let configuration = configuration(at.dtype());
+        for (x, y) in [(a.k, self.k), (a.v, self.v)] {
+            let view = a.keys(x, t);
+            let params = CentreParams {
+                x: at.view(&view),
+                y,
+                sequence_stride: (t.keys * view.stride) as u64,
+                stride: view.stride as u64,
+                keys: t.keys as u32,
+                cols: view.cols as u32,
+            };
+            let grid = [(view.cols as u32).div_ceil(THREADS), t.sequences as u32, 1];
+            calls.push(at.call(&CENTRE, &configuration, grid, &params)?);
+        }
+        let q = a.queries(a.q, t);
+        let params = OmegaParams {
+            q: at.view(&q),
+            k: self.k,
+            v: self.v,
+            nodes,
+            scores: self.scores,
+            p: self.p,
+            omega: self.omega,
+            diagonal: self.diagonal,
+            own: self.own,
+            scale: a.scale,
+            queries: t.query_rows() as u32,
+            each: t.queries as u32,
+            keys: t.keys as u32,
+            start: t.start as u32,
+            node_count: a.nodes.len() as u32,
+            d: a.d_head as u32,
+            d_v: a.d_v as u32,
+            q_row: q.stride as u32,
+        };
+        let grid = [(t.query_rows() as u32).div_ceil(WARPS), a.heads as u32, 1];
+        calls.push(at.call(&OMEGA, &configuration, grid, &params)?);
+        Ok(())
+    }
+}
+
+/// The table of nodes that `attention_omega_sm80` reads.
+pub(super) fn nodes(a: &Attention, at: &mut Place) -> Result<u64> {
+    let table: Vec<f64> = a.nodes.iter().flat_map(|&(w, alpha)| [alpha * alpha, w, w * alpha * alpha]).collect();
+    at.constants(bytemuck::cast_slice(&table))
+}
