@@ -60,7 +60,6 @@ pub static KERNELS: &[&Kernel] = &[
     &attention_tiles::DIRECTIONS,
     &attention_tiles::VALUES,
     &attention_tiles::SQUARES,
-    &linear::LINEAR,
 ];
 
 macro_rules! fragments {
