@@ -96,7 +96,7 @@ fn affine(dtype: DType, form: usize, (n, m, _): (usize, usize, usize)) -> Case {
     p.case(match form {
         0 => Launch::Copy(copy::Args { scale: 0.7, ..copy::Args::new(x, y) }),
         1 => Launch::Copy(copy::Args { scale: -1.3, ..copy::Args::add(x, y) }),
-        2 | 3 | 4 | 5 => Launch::Scale(copy::ScaleArgs { x, w, bias, y, accumulate }),
+        2..=5 => Launch::Scale(copy::ScaleArgs { x, w, bias, y, accumulate }),
         _ => Launch::Fill(copy::FillArgs { y, value: 0.3 }),
     })
 }
