@@ -10,11 +10,12 @@
 #
 #   machine      nvidia-smi, read only; the CPU
 #   devices      the backends that the binary finds
-#   tests-cuda   the tests of the real driver, which may not be skipped
+#   tests-cuda   the tests of the real driver, which may not be skipped: every operation, and every command whole
+#                against the CPU's
 #   tests-unit   the unit tests
 #   probe        rounding of the tensor cores, newest PTX, compile times
 #   bench-cuda   rates against measured ceilings
-#   lib          whole runs on the CPU, CUDA and wgpu, their Lambda compared
+#   lib          whole runs on the CPU, CUDA and wgpu, their Lambda compared; the published model in f64
 #   n2g          tries and scores of 384 neurons of demo:lm on the CPU, CUDA and wgpu, compared
 #   tests-wgpu   the tests of wgpu on the GPU's Vulkan adapter
 #   bench-wgpu   rates through Vulkan
@@ -157,6 +158,15 @@ lib() {
     done
     part 60 python3 "$repo/benches/compare_runs.py" "${runs[@]}"
     shown .
+    # The published model, in f64 as in the paper.
+    [ -d "$folder/lib-paper" ] || return 0
+    runs=()
+    for run in cpu cuda; do
+        part 120 "$mechgraph" lib "$folder/lib-paper" --data "$folder/lib-paper/dataset.safetensors#train" --backend "$run" \
+            --threshold 1e-15 --dtype f64 --quiet --out "$work/paper-$run" && runs+=("$work/paper-$run")
+    done
+    part 60 python3 "$repo/benches/compare_runs.py" "${runs[@]}"
+    shown .
 }
 
 n2g() {
@@ -177,6 +187,10 @@ sanitizer() {
     for tool in memcheck racecheck synccheck initcheck; do
         part 150 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$mechgraph" bench --backend cuda --quiet \
             --repeats 1 --shape 300x130 --shape 144x70x150
+        shown 'ERROR SUMMARY|RACECHECK SUMMARY'
+        # All other operations, on the small shapes of their tests.
+        MECHGRAPH_CUDA=1 part 240 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$work/it" cuda_nvidia \
+            --skip commands --skip models --skip whole --skip lib:: --test-threads 1
         shown 'ERROR SUMMARY|RACECHECK SUMMARY'
     done
 }

@@ -26,6 +26,12 @@ cp "$(executable test it)" device/it
 strip device/mechgraph device/unit device/it
 gzip --best device/mechgraph device/unit device/it
 rm device/artefacts
+# The published model, whose results the CPU is held to.
+paper=../shared/fixtures/lib-paper/seed0
+if [ -d "$paper" ]; then
+    mkdir device/lib-paper
+    cp "$paper"/{config.json,model.safetensors,dataset.safetensors} device/lib-paper/
+fi
 # Test binaries look for the checkout and the binary where they were built.
 printf '%s\n%s\n' "$PWD" "$binary" >device/paths
 

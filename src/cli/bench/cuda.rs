@@ -22,8 +22,7 @@ const COPY: u64 = 1 << 30;
 /// The types in which an operation has kernels.
 pub fn dtypes(op: Op) -> &'static [DType] {
     match op {
-        Op::Gram => &[DType::F32, DType::F64],
-        Op::Linear | Op::Tangent => &[DType::F32],
+        Op::Gram | Op::Linear | Op::Tangent => &[DType::F32, DType::F64],
     }
 }
 
