@@ -225,7 +225,7 @@ fn cases() -> Vec<Packed> {
     vec![
         plain.clone(),
         // More than a tile of keys, more queries than a CTA has, sequences that begin within a tile.
-        Packed { lengths: vec![1, 36, 5], shape: shape(2, 2, 17, 40), probes: 1, wide: true, ..plain.clone() },
+        Packed { lengths: vec![1, 54, 5], shape: shape(2, 2, 17, 40), probes: 1, wide: true, ..plain.clone() },
         // Whole sequences, hidden keys, capped scores; the middle sequence shows no key at all.
         Packed {
             lengths: vec![33, 2, 10],
