@@ -257,7 +257,7 @@ pub static PATTERN: Kernel = Kernel {
     language: Language::SM80,
     source: include_str!("../../kernels/attention_pattern_sm80.ptx"),
     params: PatternParams::FIELDS,
-    configurations: || configurations(PATTERN_SHARED, [[112; 4], [128; 4]], [[0; 4], [2; 4]]),
+    configurations: || configurations(PATTERN_SHARED, [[128; 4]; 2], [[4; 4], [2; 4]]),
 };
 
 /// `dz` along `dq`, `dk` and `dv`.
