@@ -19,12 +19,12 @@ pub fn flags(backend: Backend) -> Vec<String> {
     flags.split(' ').map(String::from).collect()
 }
 
-/// What a backend takes of the demo: two blocks and a ragged third where time is short, few samples where every
+/// What a backend takes of the demo: two blocks and a ragged third where time is short, and fewer node layers where every
 /// operation runs on the interpreter.
 fn part(backend: Backend) -> &'static [&'static str] {
     match backend {
         Backend::Cpu | Backend::Llvmpipe => &["--samples", "350"],
-        Backend::Interpreter => &["--samples", "24", "--node-layers", "ln2.0,unembed", "--edges", "none"],
+        Backend::Interpreter => &["--samples", "350", "--node-layers", "ln2.0,unembed", "--edges", "none"],
         Backend::Nvidia => &["--samples", "3830"],
     }
 }
