@@ -9,6 +9,7 @@ pub mod data;
 pub mod demo;
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod kernel;
 pub mod manifest;
 pub mod model;

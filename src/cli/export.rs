@@ -6,9 +6,10 @@ use clap::ValueEnum;
 
 use super::common::print;
 use super::neuron::{Neuron, Opened};
-use super::run_dir::{check_free, write_file};
+use super::run_dir::check_free;
 use super::show::with_texts;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::n2g::dot::dot;
 
 /// Write neurons of an N2G run as DOT or JSON
@@ -58,7 +59,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn put(args: &Args, text: &str) -> Result<()> {
     match &args.out {
-        Some(path) => write_file(path, |w| w.write_all(text.as_bytes())),
+        Some(path) => files::write(path, |w| w.write_all(text.as_bytes())),
         None => print(text),
     }
 }
@@ -82,7 +83,7 @@ fn all(args: &Args, run: &Opened) -> Result<()> {
     let Some(path) = &args.out else { return lines.try_for_each(|line| print(&line?)) };
     // What goes wrong in a record is told as it is, not as a failure of the file that is written.
     let mut failed = None;
-    let written = write_file(path, |w| {
+    let written = files::write(path, |w| {
         lines.try_for_each(|line| match line {
             Ok(line) => w.write_all(line.as_bytes()),
             Err(e) => {

@@ -3,17 +3,17 @@
 //! when it is complete.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::data::checkpoint::Checkpoints;
 use crate::error::{Error, Result};
+use crate::files::{self, PARTIAL};
 use crate::manifest::{Manifest, Status};
 
 const MANIFEST: &str = "run.json";
-const PARTIAL: &str = ".partial";
 const DATA: &str = "data";
 const CHECKPOINT: &str = "checkpoint";
 /// The files of runs beside their manifest and ablations.
@@ -90,17 +90,17 @@ impl RunDir {
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
-    /// Writes a file of the run; see [`write_file`].
+    /// Writes a file of the run; see [`files::write`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.write_with(name, |w| w.write_all(bytes))
     }
-    /// Writes a file of the run piece by piece; see [`write_file`]. `data/NAME` creates the folder.
+    /// Writes a file of the run piece by piece; see [`files::write`]. `data/NAME` creates the folder.
     pub fn write_with(&self, name: &str, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
         let path = self.file(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|e| Error::io(parent, "creating the folder", e))?;
         }
-        write_file(&path, content)
+        files::write(&path, content)
     }
     /// Where the passes of this run keep their state, for the run that takes over after a kill.
     pub fn checkpoints(&self) -> Checkpoints {
@@ -166,24 +166,6 @@ pub fn check_free(path: &Path, force: bool) -> Result<()> {
         Ok(_) if !force => Err(Error::file(path, "a file that exists already", "a new name, or --force to replace the file")),
         _ => Ok(()),
     }
-}
-
-/// Writes a file as `PATH.partial` and renames it when it is complete and on the disk, so that a
-/// reader finds the old file, none, or the new one, but never a piece.
-pub fn write_file(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(PARTIAL);
-    let partial = PathBuf::from(name);
-    let written = File::create(&partial).and_then(|file| {
-        let mut writer = BufWriter::new(file);
-        content(&mut writer)?;
-        writer.into_inner().map_err(|e| e.into_error())?.sync_all()
-    });
-    written.and_then(|()| fs::rename(&partial, path)).map_err(|e| {
-        // What went wrong is told by `e`; a piece that cannot be removed either adds nothing.
-        let _ = fs::remove_file(&partial);
-        Error::io(path, "writing", e)
-    })
 }
 
 #[cfg(test)]
@@ -298,8 +280,8 @@ mod tests {
     fn a_failed_write_leaves_the_old_file_and_no_piece() {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("f");
-        write_file(&path, |w| w.write_all(b"old")).unwrap();
-        let full = write_file(&path, |w| {
+        files::write(&path, |w| w.write_all(b"old")).unwrap();
+        let full = files::write(&path, |w| {
             w.write_all(b"ne")?;
             Err(ErrorKind::StorageFull.into())
         });
@@ -310,6 +292,6 @@ mod tests {
         assert!(check_free(&path, true).is_ok() && check_free(&tmp.path().join("g"), false).is_ok());
         assert!(check_free(tmp.path(), true).unwrap_err().to_string().contains("a folder"));
         let below = path.join("g");
-        assert!(write_file(&below, |_| Ok(())).unwrap_err().to_string().contains("writing failed"));
+        assert!(files::write(&below, |_| Ok(())).unwrap_err().to_string().contains("writing failed"));
     }
 }

@@ -126,6 +126,11 @@ impl AnyArena {
         self.fetch(v.buffer.slot())?;
         Ok(each!(&self.host, a => (0..v.rows).flat_map(|i| a.row(v, i)).map(|x| x.to_f64()).collect()))
     }
+    /// Single elements of `v`, by row and column.
+    pub fn read_elements(&mut self, v: &View, at: &[(usize, usize)]) -> Result<Vec<f64>> {
+        self.fetch(v.buffer.slot())?;
+        Ok(each!(&self.host, a => at.iter().map(|&(row, column)| a.row(v, row)[column].to_f64()).collect()))
+    }
     /// Columns of some rows of `v`, row by row.
     pub fn read_part(&mut self, v: &View, rows: Range<usize>, columns: &[usize]) -> Result<Vec<f64>> {
         self.fetch(v.buffer.slot())?;

@@ -4,8 +4,6 @@
 //! atomically; whoever owns the folder sees to it that only the same work finds it again.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use super::stream::Sum;
 use super::tree::{Subtree, Tree};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Where checkpoints go and how often they are written.
 #[derive(Clone, Debug)]
@@ -60,12 +59,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "creating the folder", e))?;
     }
-    let partial = path.with_extension("partial");
-    let written = File::create(&partial).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&partial, path)).map_err(|e| Error::io(path, "writing", e))
+    files::write(path, |file| file.write_all(bytes))
 }
 
 fn encode(tree: &Tree<Vec<Sum>>, path: &Path) -> Result<Vec<u8>> {

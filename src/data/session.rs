@@ -52,8 +52,7 @@ impl Session {
         if let Some(beyond) = at.iter().find(|(row, column)| *row >= v.rows || *column >= v.cols) {
             return Err(Error::shape("packing", format!("element {beyond:?}"), format!("[{}, {}]", v.rows, v.cols)));
         }
-        let elements = at.iter().map(|&(row, column)| self.arena.read_part(v, row..row + 1, &[column]));
-        Ok(elements.collect::<Result<Vec<_>>>()?.concat())
+        self.arena.read_elements(v, at)
     }
     /// Of a value of the last run these columns of `rows`, row by row: neurons that are read, say. Fails on
     /// rows and columns that it does not have.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::device::DType;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// A file in the making; dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
@@ -83,9 +84,7 @@ impl TensorFile {
         let length = (header.len() as u64).to_le_bytes();
         let end = 8 + header.len() as u64 + at;
 
-        let mut name = path.as_os_str().to_os_string();
-        name.push(".partial");
-        let partial = PathBuf::from(name);
+        let partial = files::partial(path);
         let file = File::create(&partial).map_err(|e| Error::io(path, "creating the file", e))?;
         let begun = Self { path: path.into(), partial, file: Mutex::new(file), dtype, places, is_finished: false };
         begun.put(0, &[&length, header.as_bytes()].concat())?;

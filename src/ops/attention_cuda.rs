@@ -1,6 +1,7 @@
 //! The CUDA launchers of [`super::sdpa`] and [`super::attention`], f32 and f64: packed sequences, and
 //! sequences of one length, whose packing is arithmetic.
 
+use super::extents::{MOST, MOST_PLANES};
 use super::offload::Place;
 use super::packing::Heads;
 use super::{attention, sdpa};
@@ -16,10 +17,6 @@ use crate::kernel::{Configuration, Kernel};
 
 /// Lines of the statistics of a head's queries.
 const STATISTICS: u64 = 3;
-/// One more than the largest index that the kernels compute in 32 bits with a sign.
-const MOST: usize = 1 << 30;
-/// CTAs along the second and third dimension of a grid.
-const MOST_PLANES: usize = 65_535;
 
 /// What the three passes of both operations have in common.
 #[derive(Clone, Copy)]

@@ -4,8 +4,10 @@
 
 use super::attention_edges::Args;
 use super::attention_math::Tile;
-use super::attention_tiles_cuda::{MOST, MOST_PLANES, Most, Pattern, Scratch, nodes, rows, serves, tiles};
+use super::attention_tiles_cuda::{Most, Pattern, nodes, rows, serves, tiles};
+use super::extents::{MOST, MOST_PLANES};
 use super::offload::Place;
+use super::parts::Parts;
 use super::product_cuda::{Operand, Product, fits};
 use crate::device::DType;
 use crate::device::cuda::Call;
@@ -31,7 +33,8 @@ struct Edges {
     psi: u64,
     /// `[queries][k_in][k_out]`.
     jacobian: u64,
-    end: u64,
+    /// Of all parts.
+    bytes: u64,
 }
 
 impl Edges {
@@ -40,17 +43,19 @@ impl Edges {
         let each = [l.heads * l.d_v * l.seq, l.heads * l.seq * k_in, k_in * width, k_in * k_out].into_iter().max();
         let tiles = tiles(l, dtype, each.unwrap_or(1));
         let most = Most::of(&tiles);
-        let mut s = Scratch::new(start, dtype);
+        let mut parts = Parts::new(start);
+        let pattern = Pattern::new(l, &most, &mut parts, dtype);
+        let mut take = |n| parts.take_numbers(n, dtype);
         Self {
-            pattern: Pattern::new(l, &most, &mut s),
-            on_k: s.take(l.heads * most.queries * k_in),
-            on_q: s.take(l.heads * most.key_rows * k_in),
-            a: s.take(l.heads * most.queries * k_in),
-            changes: s.take(l.heads * most.pairs * k_in),
-            psi: s.take(most.queries * k_in * width),
-            jacobian: s.take(most.queries * k_in * k_out),
+            pattern,
+            on_k: take(l.heads * most.queries * k_in),
+            on_q: take(l.heads * most.key_rows * k_in),
+            a: take(l.heads * most.queries * k_in),
+            changes: take(l.heads * most.pairs * k_in),
+            psi: take(most.queries * k_in * width),
+            jacobian: take(most.queries * k_in * k_out),
             tiles,
-            end: s.next,
+            bytes: parts.bytes(),
         }
     }
     fn calls(&self, e: &Args, t: &Tile, weights: &[Operand; 5], at: &Place) -> Result<Vec<Call>> {
@@ -136,7 +141,7 @@ pub(super) fn scratch(e: &Args, dtype: DType, limits: &Limits) -> Option<u64> {
         && e.f_hat.stride.max(e.out.stride).saturating_mul(l.seq) < MOST
         && fits(dtype, [most.queries * k_in, k_out, width], [1; 3], limits)
         && fits(dtype, [k_in, l.d_v, most.keys], [l.heads, most.queries, 1], limits);
-    served.then_some(m.end)
+    served.then_some(m.bytes)
 }
 
 /// The calls of a launch for which there are kernels.

@@ -4,8 +4,9 @@
 
 use super::attention_math::{Attention, Tile, part};
 use super::attention_moments::Args;
-use super::attention_tiles_cuda::{Most, PART_BYTES, Pattern, Scratch, nodes, rows, serves, tiles};
+use super::attention_tiles_cuda::{Most, PART_BYTES, Pattern, nodes, rows, serves, tiles};
 use super::offload::Place;
+use super::parts::Parts;
 use super::product_cuda::{Operand, Product, fits};
 use crate::device::cuda::Call;
 use crate::device::{DType, View};
@@ -44,8 +45,8 @@ struct Moments {
     mixed: u64,
     /// `sum_s p_hts p_h'ts`, `[queries][heads][heads]`.
     squares: u64,
-    /// Bytes behind the last part.
-    end: u64,
+    /// Of all parts.
+    bytes: u64,
 }
 
 impl Moments {
@@ -55,19 +56,21 @@ impl Moments {
         let most = Most::of(&tiles);
         let whole = a.heads * most.queries * a.d_v * most.keys.max(a.d_head);
         let group = (PART_BYTES / dtype.bytes() / whole.max(1)).clamp(1, a.heads);
-        let mut s = Scratch::new(start, dtype);
+        let mut parts = Parts::new(start);
         let per_head = a.d_head * most.queries * a.d_v;
+        let pattern = Pattern::new(a, &most, &mut parts, dtype);
+        let mut take = |n| parts.take_numbers(n, dtype);
         Self {
             group,
-            pattern: Pattern::new(a, &most, &mut s),
-            r: s.take(a.heads * per_head),
-            r_p: s.take(group * a.heads * per_head),
-            omega_p: s.take(group * a.heads * most.pairs * a.d_v),
-            right: s.take(group * a.heads * most.queries * a.d_head),
-            mixed: s.take(a.heads * most.queries * a.heads * a.d_v),
-            squares: s.take(most.queries * a.heads * a.heads),
+            pattern,
+            r: take(a.heads * per_head),
+            r_p: take(group * a.heads * per_head),
+            omega_p: take(group * a.heads * most.pairs * a.d_v),
+            right: take(group * a.heads * most.queries * a.d_head),
+            mixed: take(a.heads * most.queries * a.heads * a.d_v),
+            squares: take(most.queries * a.heads * a.heads),
             tiles,
-            end: s.next,
+            bytes: parts.bytes(),
         }
     }
     /// Everything but the products with P, which go by groups of heads.
@@ -175,7 +178,7 @@ pub(super) fn scratch(a: &Args, dtype: DType, limits: &Limits) -> Option<u64> {
     let largest = m.group * l.heads * l.d_v * (most.queries * l.d_head).max(most.pairs);
     let products = [[most.pairs.max(most.queries * l.d_head), l.d_v, l.d_v], [l.d_head, l.d_head, most.queries * l.d_v]];
     let served = serves(l, limits, largest) && products.iter().all(|p| fits(dtype, *p, [m.group, l.heads, 1], limits));
-    served.then_some(m.end)
+    served.then_some(m.bytes)
 }
 
 /// The calls of a launch for which there are kernels.

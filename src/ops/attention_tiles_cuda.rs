@@ -1,9 +1,11 @@
 //! What the CUDA launchers of [`super::attention_moments_cuda`] and [`super::attention_edges_cuda`] share: tiles
-//! of queries that follow from the shape alone, parts of the scratch memory, and the patterns and value
-//! deviations of a tile. Element counts are of one tile.
+//! of queries that follow from the shape alone, and the patterns and value deviations of a tile. Element counts
+//! are of one tile.
 
 use super::attention_math::{Attention, Tile};
+use super::extents::{MOST, MOST_PLANES};
 use super::offload::Place;
+use super::parts::Parts;
 use super::product_cuda::Operand;
 use crate::device::DType;
 use crate::device::cuda::Call;
@@ -13,35 +15,11 @@ use crate::kernel::tuning::Limits;
 
 /// Bytes of each of the about four large parts of the scratch memory, where one query takes no more.
 pub(super) const PART_BYTES: usize = 16 << 20;
-/// Multiple of bytes at which each part begins.
-const ALIGN: u64 = 256;
 /// Queries of a tile at most.
 const MOST_QUERIES: usize = 256;
 /// Queries of a tile that is part of a sequence at most: a tile computes all pairs of its queries and of the
 /// keys up to the last of them, seen or not.
 const MOST_OF_SEQUENCE: usize = 64;
-/// CTAs along the second and third dimension of a grid.
-pub(super) const MOST_PLANES: usize = 65_535;
-/// One more than the largest index that the kernels compute in 32 bits with a sign.
-pub(super) const MOST: usize = 1 << 30;
-
-/// Hands out parts of the scratch memory.
-pub(super) struct Scratch {
-    pub next: u64,
-    element: u64,
-}
-
-impl Scratch {
-    pub fn new(start: u64, dtype: DType) -> Self {
-        Self { next: start, element: dtype.bytes() as u64 }
-    }
-    /// The address of `n` elements.
-    pub fn take(&mut self, n: usize) -> u64 {
-        let at = self.next;
-        self.next += (n as u64 * self.element).next_multiple_of(ALIGN);
-        at
-    }
-}
 
 /// The sizes of the largest tile.
 #[derive(Clone, Copy)]
@@ -110,15 +88,16 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub fn new(a: &Attention, most: &Most, s: &mut Scratch) -> Self {
+    pub fn new(a: &Attention, most: &Most, parts: &mut Parts, dtype: DType) -> Self {
+        let mut take = |n| parts.take_numbers(n, dtype);
         Self {
-            k: s.take(most.key_rows * a.heads * a.d_head),
-            v: s.take(most.key_rows * a.heads * a.d_v),
-            scores: s.take(a.heads * most.pairs),
-            p: s.take(a.heads * most.pairs),
-            omega: s.take(a.heads * most.pairs * a.d_v),
-            diagonal: s.take(a.heads * most.queries),
-            own: s.take(a.heads * most.queries * a.d_v),
+            k: take(most.key_rows * a.heads * a.d_head),
+            v: take(most.key_rows * a.heads * a.d_v),
+            scores: take(a.heads * most.pairs),
+            p: take(a.heads * most.pairs),
+            omega: take(a.heads * most.pairs * a.d_v),
+            diagonal: take(a.heads * most.queries),
+            own: take(a.heads * most.queries * a.d_v),
         }
     }
     /// The calls that compute it.

@@ -2,10 +2,11 @@
 //! slab of tokens, and their fold in f64.
 
 use super::edge_squares::{Args, RankOneArgs, Side};
+use super::extents::countable;
 use super::gram_cuda::Rows;
 use super::moments_cuda::{Derivatives, column_sums};
 use super::offload::Place;
-use super::parts::{Parts, countable};
+use super::parts::Parts;
 use crate::device::cuda::Call;
 use crate::device::{DType, View};
 use crate::error::Result;

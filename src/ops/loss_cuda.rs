@@ -1,5 +1,6 @@
 //! The CUDA launchers of [`super::loss`]: the loss of every row, then the sums of every run.
 
+use super::extents::rows_fit;
 use super::loss::{Args, ProbeArgs};
 use super::offload::Place;
 use crate::device::cuda::Call;
@@ -10,8 +11,7 @@ use crate::kernel::tuning::Limits;
 
 /// Bytes of the losses of the rows: two f64 each.
 fn bytes(logits: &View) -> Option<u64> {
-    let fits = logits.rows > 0 && logits.cols > 0 && logits.rows.max(logits.cols).max(logits.stride) < 1 << 30;
-    fits.then_some(16 * logits.rows as u64)
+    rows_fit([logits]).then_some(16 * logits.rows as u64)
 }
 
 /// Bytes of scratch memory; `None` where there is no kernel.

@@ -2,10 +2,11 @@
 //! their Gram matrix. The rows and the sums also serve other operations.
 
 use super::activation::Activation;
+use super::extents::countable;
 use super::gram_cuda::Rows;
 use super::moments::Args;
 use super::offload::Place;
-use super::parts::{Parts, countable};
+use super::parts::Parts;
 use crate::device::cuda::Call;
 use crate::device::{DType, View};
 use crate::error::Result;

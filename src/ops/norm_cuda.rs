@@ -1,5 +1,6 @@
 //! The CUDA launchers of [`super::norm`]: whole norms and their halves, with tangents and cotangents.
 
+use super::extents::rows_fit;
 use super::norm::{
     Args, Cotangent, Kind, NormaliseArgs, NormaliseCotangent, NormaliseTangent, Tangent, VarianceArgs, VarianceCotangent,
     VarianceTangent,
@@ -14,18 +15,12 @@ use crate::kernel::norm::{
 };
 use crate::kernel::tuning::Limits;
 
-/// No scratch memory; no kernel for matrices without elements or beyond 2^30 rows, columns or elements from row to row.
-fn fits(views: &[&View]) -> Option<u64> {
-    let fits = |v: &&View| v.rows > 0 && v.cols > 0 && v.rows.max(v.cols).max(v.stride) < 1 << 30;
-    views.iter().all(fits).then_some(0)
-}
-
 macro_rules! scratch {
     ($($name:ident($args:ty): $($view:ident),*;)*) => {
         $(
             /// Bytes of scratch memory; `None` where there is no kernel.
             pub(super) fn $name(a: &$args, _: DType, _: &Limits) -> Option<u64> {
-                fits(&[$(&a.$view),*])
+                rows_fit([$(&a.$view),*]).then_some(0)
             }
         )*
     };

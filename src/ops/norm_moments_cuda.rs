@@ -1,12 +1,13 @@
 //! The CUDA launchers of [`super::norm_moments`]: centred rows with their scales in scratch memory, then
 //! column sums, and Gram matrices of the rows times the roots of their weights.
 
+use super::extents::countable;
 use super::gram_cuda::Rows;
 use super::linear::Matrix;
 use super::moments_cuda::{column_sums, points};
 use super::norm_moments::{Args, Half, Kind, RowArgs};
 use super::offload::Place;
-use super::parts::{Parts, countable};
+use super::parts::Parts;
 use super::product_cuda::{self, Operand, Product};
 use crate::device::cuda::Call;
 use crate::device::{DType, View};

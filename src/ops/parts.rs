@@ -1,6 +1,6 @@
 //! How the scratch memory of a launch is cut into parts. It knows sizes alone.
 
-use crate::device::View;
+use crate::device::DType;
 
 /// Multiple of bytes at which each part begins.
 const PART: u64 = 256;
@@ -23,13 +23,12 @@ impl Parts {
         self.end = at.saturating_add(bytes).checked_next_multiple_of(PART).unwrap_or(u64::MAX);
         at
     }
+    /// Where a part of that many numbers begins.
+    pub fn take_numbers(&mut self, n: usize, dtype: DType) -> u64 {
+        self.take((n as u64).saturating_mul(dtype.bytes() as u64))
+    }
     /// Bytes of all parts.
     pub fn bytes(&self) -> u64 {
         self.end - self.start
     }
-}
-
-/// Whether kernels can count the rows, columns and elements of these views in 32 bits.
-pub(super) fn countable<'a>(views: impl IntoIterator<Item = &'a View>) -> bool {
-    views.into_iter().all(|v| v.rows.max(v.cols).max(v.stride) < 1 << 30 && v.rows.saturating_mul(v.cols) < 1 << 31)
 }

@@ -1,5 +1,6 @@
 //! The CUDA launcher of [`super::peaks`].
 
+use super::extents::rows_fit;
 use super::offload::Place;
 use super::peaks::Args;
 use crate::device::DType;
@@ -10,8 +11,7 @@ use crate::kernel::tuning::Limits;
 
 /// Bytes of scratch memory; `None` where there is no kernel.
 pub(super) fn scratch(a: &Args, _: DType, _: &Limits) -> Option<u64> {
-    let views = [&a.x, &a.max, &a.at, &a.picked];
-    views.iter().all(|v| v.rows > 0 && v.cols > 0 && v.rows.max(v.cols).max(v.stride) < 1 << 30).then_some(0)
+    rows_fit([&a.x, &a.max, &a.at, &a.picked]).then_some(0)
 }
 
 /// The call of a launch.

@@ -19,9 +19,10 @@ use self::probe::Probe;
 use self::report::{Report, Row};
 use self::work::{Op, Shape, Work};
 use super::common::{Common, Precision, parse_count, print, print_json};
-use super::run_dir::{check_free, write_file};
+use super::run_dir::check_free;
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::progress::Progress;
 
 /// The most repeats of a timing.
@@ -102,7 +103,7 @@ impl Args {
         if let Some(out) = &self.out {
             let numbers = |e: serde_json::Error| Error::file(out, e.to_string(), "numbers that JSON can hold");
             let json = serde_json::to_string_pretty(result).map_err(numbers)?;
-            write_file(out, |file| writeln!(file, "{json}"))?;
+            files::write(out, |file| writeln!(file, "{json}"))?;
         }
         if self.json { print_json(result) } else { print(&text) }
     }

@@ -1,10 +1,10 @@
 //! Operations against their f64 selves on the CPU, which have tests of their own against plain loops.
 
 use mechgraph::device::{Arena, Builder, DType, Device, IntBuffer, Program, Real, View};
-use mechgraph::ops::offload::{self, Mirror};
-use mechgraph::ops::{Launch, run_cpu};
+use mechgraph::ops::{Launch, offload, run_cpu};
 
-use super::{Backend, deviation, fill};
+use super::planted::run_on_with_ints;
+use super::{Backend, deviation, fill, fill_ints, run_with_ints};
 
 /// A program with what goes in and what comes out.
 pub struct Case {
@@ -15,28 +15,17 @@ pub struct Case {
 }
 
 impl Case {
-    fn arena<T: Real>(&self) -> Arena<T> {
-        let mut arena = Arena::<T>::new(&self.program.layout);
-        self.set(&mut arena);
-        arena
-    }
-    fn set<T: Real>(&self, arena: &mut Arena<T>) {
-        fill(arena, &self.inputs);
-        self.ints.iter().for_each(|(b, values)| arena.int_mut(*b).copy_from_slice(values));
-    }
     /// The outputs of one run on the CPU.
     pub fn on_cpu<T: Real>(&self) -> Arena<T> {
-        let mut arena = self.arena::<T>();
+        let mut arena = Arena::<T>::new(&self.program.layout);
+        fill(&mut arena, &self.inputs);
+        fill_ints(&mut arena, &self.ints);
         run_cpu(&self.program, &mut arena);
         arena
     }
     /// The outputs of one run on a device.
     pub fn run_on<T: Real>(&self, device: &Device) -> Result<Arena<T>, String> {
-        let mut arena = self.arena::<T>();
-        let mut mirror = Mirror::new(device, &self.program).map_err(|e| e.to_string())?.expect("a device");
-        let ran = mirror.run(&self.program, &mut arena).and_then(|()| mirror.bring_home(&mut arena));
-        ran.map_err(|e| e.to_string())?;
-        Ok(arena)
+        run_on_with_ints(device, &self.program, &self.inputs, &self.ints)
     }
 }
 
@@ -46,37 +35,22 @@ pub fn inside(b: &mut Builder<Launch>, rows: usize, cols: usize) -> View {
 }
 
 /// Holds the outputs of a backend to those of the CPU in f64, on the same numbers, within a relative error of `bar` in the
-/// Frobenius norm, and to the same bits in every run and order; nothing around an output may be written. `build` makes the
-/// program of a dtype.
+/// Frobenius norm, and to the same bits in every run and order; nothing around an output may be written, and on CUDA nothing
+/// left to the host. `build` makes the program of a dtype.
 pub fn agrees<T: Real>(backend: Backend, bar: f64, build: impl Fn(DType) -> Case) {
-    let expected = expected::<T>(&build);
+    agrees_named::<T>(backend, "", bar, build);
+}
+
+/// The same, with a name for the case where it fails.
+pub fn agrees_named<T: Real>(backend: Backend, name: &str, bar: f64, build: impl Fn(DType) -> Case) {
     let case = build(T::DTYPE);
-    let mut found: Option<Vec<Vec<u8>>> = None;
-    for device in backend.devices() {
-        let mut arena = case.arena::<T>();
-        let mut mirror = Mirror::new(&device, &case.program).unwrap();
-        for _ in 0..3 {
-            case.set(&mut arena);
-            match &mut mirror {
-                None => run_cpu(&case.program, &mut arena),
-                Some(mirror) => {
-                    mirror.run(&case.program, &mut arena).unwrap();
-                    mirror.bring_home(&mut arena).unwrap();
-                }
-            }
-            let bits = case.outputs.iter().map(|v| bytemuck::cast_slice(arena.real(v.buffer)).to_vec()).collect();
-            if let Some(first) = &found {
-                assert!(*first == bits, "{backend:?}: other bits in another run or order");
-            } else {
-                found = Some(bits);
-            }
-        }
-        offload::note(&device, &case.program);
-        let on_host = device.placed().map(|placed| placed.host).unwrap_or_default();
-        assert!(on_host.is_empty() || backend == Backend::Llvmpipe, "{on_host:?} on the host");
-        if let Some(what) = wrong(&arena, &case, &expected, bar) {
-            panic!("{backend:?}: {what}");
-        }
+    let arena = run_with_ints(backend, &case.program, &case.inputs, &case.ints, &case.outputs);
+    let device = backend.open().unwrap();
+    offload::note(&device, &case.program);
+    let on_host = device.placed().map(|placed| placed.host).unwrap_or_default();
+    assert!(on_host.is_empty() || backend == Backend::Llvmpipe, "{name}: {on_host:?} on the host");
+    if let Some(what) = wrong::<T>(&arena, &case, &expected::<T>(&build), bar) {
+        panic!("{backend:?} {} {name}: {what}", T::DTYPE.name());
     }
 }
 

@@ -1,54 +1,23 @@
 //! Operations that are matrix products: against the same operation in f64 on the CPU.
 
-use std::panic::AssertUnwindSafe;
+use mechgraph::device::{Builder, DType, Device, Real, View};
+use mechgraph::ops::{Launch, gram};
 
-use mechgraph::device::{Arena, Builder, DType, Device, Program, Real, View};
-use mechgraph::ops::{Launch, gram, run_cpu};
-
-use super::planted::{all_caught, bug, run_on};
-use super::{Backend, bar, error, fill, on_every_backend, rounded, run};
-
-/// A program with the numbers it starts from and the views it writes.
-pub struct Case {
-    pub program: Program<Launch>,
-    pub inputs: Vec<(View, Vec<f64>)>,
-    pub outputs: Vec<View>,
-}
+use super::against_cpu::{Case, agrees_named, agrees_on};
+use super::planted::{all_caught, bug};
+use super::{Backend, bar, on_every_backend, rounded};
 
 /// Makes a program of a dtype over numbers that are exact in another.
 pub type Make<'a> = &'a dyn Fn(DType, DType) -> Case;
 
-/// What the program gives on the CPU in f64, by output.
-fn expected(make: Make, numbers: DType) -> Vec<Vec<f64>> {
-    let Case { program, inputs, outputs } = make(DType::F64, numbers);
-    let mut arena = Arena::<f64>::new(&program.layout);
-    fill(&mut arena, &inputs);
-    run_cpu(&program, &mut arena);
-    outputs.iter().map(|v| (0..v.rows).flat_map(|i| arena.row(v, i).to_vec()).collect()).collect()
-}
-
-/// The largest error of an output.
-fn largest<T: Real>(arena: &Arena<T>, outputs: &[View], expected: &[Vec<f64>]) -> f64 {
-    let errors = outputs.iter().zip(expected).map(|(view, expected)| error(arena, view, expected));
-    errors.fold(0.0, |most, e| if e <= most { most } else { e })
-}
-
 /// Holds every output to `bar`.
 pub fn agrees<T: Real>(backend: Backend, what: &str, bar: f64, make: Make) {
-    let Case { program, inputs, outputs } = make(T::DTYPE, T::DTYPE);
-    let arena = run::<T>(backend, &program, &inputs, &outputs);
-    let found = largest(&arena, &outputs, &expected(make, T::DTYPE));
-    assert!(found <= bar, "{backend:?} {} {what}: {found:e}", T::DTYPE.name());
+    agrees_named::<T>(backend, what, bar, |dtype| make(dtype, T::DTYPE));
 }
 
 /// The same as a check for planted bugs.
 pub fn content<T: Real>(device: &Device, bar: f64, make: Make) -> Result<(), String> {
-    let Case { program, inputs, outputs } = make(T::DTYPE, T::DTYPE);
-    let arena = run_on::<T>(device, &program, &inputs)?;
-    let expected = expected(make, T::DTYPE);
-    let found =
-        std::panic::catch_unwind(AssertUnwindSafe(|| largest(&arena, &outputs, &expected))).map_err(|_| "a write outside")?;
-    if found <= bar { Ok(()) } else { Err(format!("{found:e}")) }
+    agrees_on::<T>(device, bar, |dtype| make(dtype, T::DTYPE))
 }
 
 /// A matrix of `[rows, cols]`, inside of wider rows if `wide`.
@@ -62,7 +31,7 @@ fn cross(n: usize, d: usize, e: usize, wide: bool) -> impl Fn(DType, DType) -> C
         let (a, b, out) = (view(&mut build, n, d, wide), view(&mut build, n, e, wide), view(&mut build, d, e, wide));
         build.push(Launch::Cross(gram::CrossArgs { a, b, out }));
         let data = |v: View, seed| (v, rounded(numbers, v.rows * v.cols, seed));
-        Case { program: build.finish(), inputs: vec![data(a, 1), data(b, 2), data(out, 3)], outputs: vec![out] }
+        Case { program: build.finish(), inputs: vec![data(a, 1), data(b, 2), data(out, 3)], ints: vec![], outputs: vec![out] }
     }
 }
 
@@ -72,7 +41,7 @@ fn turned(d: usize, n: usize) -> impl Fn(DType, DType) -> Case {
         let (x, out) = (build.matrix(d, n), build.matrix(d, d));
         build.push(Launch::GramAdd(gram::AddArgs { x, out, transpose: true }));
         let data = |v: View, seed| (v, rounded(numbers, v.rows * v.cols, seed));
-        Case { program: build.finish(), inputs: vec![data(x, 1), data(out, 2)], outputs: vec![out] }
+        Case { program: build.finish(), inputs: vec![data(x, 1), data(out, 2)], ints: vec![], outputs: vec![out] }
     }
 }
 

@@ -7,8 +7,9 @@ use mechgraph::ops::edge_squares::{self, Side};
 use mechgraph::ops::norm_moments::{self, Half, Kind};
 use mechgraph::ops::{Launch, moments};
 
+use super::against_cpu::Case;
 use super::planted::{all_caught, bug};
-use super::products::{Case, agrees, content, view};
+use super::products::{agrees, content, view};
 use super::{Backend, bar, on_every_backend, rounded};
 
 /// Two quadrature points.
@@ -61,7 +62,7 @@ impl Parts {
     }
     fn case(mut self, l: Launch) -> Case {
         self.build.push(l);
-        Case { program: self.build.finish(), inputs: self.inputs, outputs: self.outputs }
+        Case { program: self.build.finish(), inputs: self.inputs, ints: vec![], outputs: self.outputs }
     }
 }
 
