@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::DataSet;
 use super::arena::AnyArena;
-use super::stream::{Pass, Runner, each_block};
+use super::stream::{Each, Pass, Runner, each_block};
 use super::tensor_file::TensorFile;
 use crate::device::View;
 use crate::error::Result;
@@ -63,5 +63,5 @@ pub fn scan(
             Some(rows) => file.write(i, samples.start, &arena.rows(&out.view, samples.len(), rows)?),
         })
     };
-    each_block(runner, name, data, 0, build, work, Ok)
+    each_block(runner, name, data, 0, build, &mut Each { work, fold: Ok })
 }

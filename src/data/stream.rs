@@ -117,23 +117,97 @@ pub fn run(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) ->
         };
         pass.reads.iter().map(sum).collect::<Result<Vec<_>>>()
     };
-    each_block(runner, name, data, tree.done(), build, sums, |sums| {
+    let done = tree.done();
+    let fold = |sums| {
         tree.push(sums);
         writer.iter_mut().try_for_each(|w| w.save(&tree))
-    })?;
+    };
+    each_block(runner, name, data, done, build, &mut Each { work: sums, fold })?;
     tree.finish().ok_or_else(|| Error::flag("--data", "an empty data set", "at least one sample"))
 }
 
-/// Hands every block of `data` but the first `done` to `work`, its samples loaded into an arena, and
-/// the results to `fold` in the order of the blocks. Blocks of a wave run side by side.
-pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
+/// What is done with the blocks of a pass. Blocks of a wave run side by side; between waves the visitor may change.
+pub(crate) trait Visitor<P>: Sync {
+    /// What is found in a block.
+    type Found: Send;
+
+    /// Readies an arena for the blocks of a wave.
+    fn ready(&self, _plan: &P, _arena: &mut AnyArena) -> Result<()> {
+        Ok(())
+    }
+    /// Runs a block whose samples are loaded.
+    fn work(&self, plan: &P, arena: &mut AnyArena, samples: Range<usize>) -> Result<Self::Found>;
+    /// Takes what was found in a block, in the order of the blocks.
+    fn fold(&mut self, found: Self::Found) -> Result<()>;
+    /// Takes what an arena holds behind a wave, once its blocks are folded.
+    fn drain(&mut self, _plan: &P, _arena: &mut AnyArena) -> Result<()> {
+        Ok(())
+    }
+    /// Behind a wave that is folded and drained.
+    fn rest(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A visitor that looks at blocks one by one.
+pub(super) struct Each<W, F> {
+    pub work: W,
+    pub fold: F,
+}
+
+impl<P, R: Send, W, F> Visitor<P> for Each<W, F>
+where
+    W: Fn(&P, &mut AnyArena, Range<usize>) -> Result<R> + Sync,
+    F: FnMut(R) -> Result<()> + Sync,
+{
+    type Found = R;
+    fn work(&self, plan: &P, arena: &mut AnyArena, samples: Range<usize>) -> Result<R> {
+        (self.work)(plan, arena, samples)
+    }
+    fn fold(&mut self, found: R) -> Result<()> {
+        (self.fold)(found)
+    }
+}
+
+/// An arena that blocks take turns in, made when the first needs it.
+struct Turn<'a, P> {
+    plan: &'a P,
+    arena: Mutex<Option<AnyArena>>,
+}
+
+impl<'a, P: AsRef<Pass>> Turn<'a, P> {
+    fn new(plan: &'a P) -> Self {
+        Self { plan, arena: Mutex::new(None) }
+    }
+    /// Runs a block.
+    fn take<V: Visitor<P>>(&self, runner: &Runner, data: &DataSet, visitor: &V, samples: Range<usize>) -> Result<V::Found> {
+        let mut slot = self.arena.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let arena = match &mut *slot {
+            Some(arena) => arena,
+            None => {
+                let mut arena = AnyArena::new(runner.device, &self.plan.as_ref().program)?;
+                visitor.ready(self.plan, &mut arena)?;
+                slot.insert(arena)
+            }
+        };
+        arena.load(self.plan.as_ref(), data, samples.clone())?;
+        visitor.work(self.plan, arena, samples)
+    }
+    /// Does something with the arena, if there is one.
+    fn with(&mut self, f: impl FnOnce(&P, &mut AnyArena) -> Result<()>) -> Result<()> {
+        let slot = self.arena.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        slot.as_mut().map_or(Ok(()), |arena| f(self.plan, arena))
+    }
+}
+
+/// Hands every block of `data` but the first `done` to `visitor`, its samples loaded into an arena.
+pub(crate) fn each_block<P: AsRef<Pass> + Sync, V: Visitor<P>>(
     runner: &Runner,
     name: &str,
     data: &DataSet,
     done: usize,
     build: impl Fn(Batch) -> Result<P>,
-    work: impl Fn(&P, &mut AnyArena, Range<usize>) -> Result<R> + Sync,
-    mut fold: impl FnMut(R) -> Result<()>,
+    visitor: &mut V,
 ) -> Result<()> {
     if data.samples.count() == 0 {
         return Err(Error::flag("--data", "an empty data set", "at least one sample"));
@@ -143,39 +217,27 @@ pub(super) fn each_block<P: AsRef<Pass> + Sync, R: Send>(
     // Also of a pass that was done before the run was killed: the manifest tells of the whole run.
     [Some(passes.0), passes.1].into_iter().flatten().for_each(|pass| offload::note(runner.device, &pass.program));
     let (wave, lanes) = wave(runner, name, passes, &blocks)?;
-    let arenas: Vec<Mutex<Option<AnyArena>>> = (0..lanes).map(|_| Mutex::new(None)).collect();
+    // Each lane has an arena for the full shape; the one ragged block has its own.
+    let mut turns: Vec<Turn<P>> = (0..lanes).map(|_| Turn::new(&full)).chain(ragged.as_ref().map(Turn::new)).collect();
     let stage = runner.progress.stage(name, blocks.count() as u64, "blocks");
-    let load_and_work = |plan: &P, arena: &mut AnyArena, block: usize| {
-        arena.load(plan.as_ref(), data, blocks.range(block))?;
-        work(plan, arena, blocks.range(block))
-    };
-    let one = |block: usize| -> Result<R> {
-        let is_ragged = ragged.is_some() && block + 1 == blocks.count();
-        let plan = ragged.as_ref().filter(|_| is_ragged).unwrap_or(&full);
-        // Each lane has an arena for the full shape; the one ragged block makes its own.
-        let mut own = is_ragged.then(|| AnyArena::new(runner.device, &plan.as_ref().program)).transpose()?;
-        let result = if let Some(arena) = &mut own {
-            load_and_work(plan, arena, block)
-        } else {
-            let lane = rayon::current_thread_index().unwrap_or(0) % arenas.len();
-            let mut slot = arenas[lane].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let arena = match &mut *slot {
-                Some(arena) => arena,
-                None => slot.insert(AnyArena::new(runner.device, &plan.as_ref().program)?),
-            };
-            load_and_work(plan, arena, block)
-        };
-        stage.add(1);
-        result
-    };
     let mut next = done;
     stage.skip(next as u64);
     while next < blocks.count() {
         let until = (next + wave).min(blocks.count());
+        let one = |block: usize| {
+            let is_ragged = ragged.is_some() && block + 1 == blocks.count();
+            let turn = if is_ragged { lanes } else { rayon::current_thread_index().unwrap_or(0) % lanes };
+            let found = turns[turn].take(runner, data, visitor, blocks.range(block));
+            stage.add(1);
+            found
+        };
         let results: Vec<_> = runner.device.host().install(|| (next..until).into_par_iter().map(one).collect());
         for result in results {
-            fold(result?)?;
+            visitor.fold(result?)?;
         }
+        turns.iter_mut().try_for_each(|turn| turn.with(|plan, arena| visitor.drain(plan, arena)))?;
+        visitor.rest()?;
+        turns.iter_mut().try_for_each(|turn| turn.with(|plan, arena| visitor.ready(plan, arena)))?;
         next = until;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::DataSet;
 use super::arena::AnyArena;
-use super::stream::{Pass, Runner, each_block};
+use super::stream::{Each, Pass, Runner, each_block};
 use crate::device::{IntBuffer, View};
 use crate::error::Result;
 use crate::model::forward::Batch;
@@ -41,11 +41,11 @@ pub fn visit<P: AsRef<Pass> + Sync, R: Send>(
     done: usize,
     build: impl Fn(Batch) -> Result<P>,
     look: impl Fn(&P, Block) -> Result<R> + Sync,
-    fold: impl FnMut(R) -> Result<()>,
+    fold: impl FnMut(R) -> Result<()> + Sync,
 ) -> Result<()> {
     let work = |pass: &P, arena: &mut AnyArena, samples: Range<usize>| {
         arena.run(&pass.as_ref().program)?;
         look(pass, Block { arena, samples })
     };
-    each_block(runner, name, data, done, build, work, fold)
+    each_block(runner, name, data, done, build, &mut Each { work, fold })
 }

@@ -7,7 +7,7 @@ use super::tuning::registers;
 use crate::device::DType;
 
 params! {
-    /// `peaks_sm80`: the largest activations of samples, random ones, and counts by size.
+    /// `peaks_sm80`: the largest activations of samples, random ones, counts by size, and lists of those that pass bars.
     pub struct PeaksParams {
         /// Address of `[samples * positions, width]`, row stride `x_stride`.
         pub x: u64,
@@ -21,6 +21,14 @@ params! {
         pub first: u64,
         /// Address of `[width, bins]` u32.
         pub counts: u64,
+        /// Address of `[width]`: what the largest must be above to be listed.
+        pub least: u64,
+        /// Address of `[2, width]` u32: the largest keys that are listed.
+        pub most: u64,
+        /// Address of `[tiles, 2, 1 + 2 * capacity]` u32: counts, cells and positions of the lists.
+        pub cells: u64,
+        /// Address of `[tiles, 2, capacity]`, row stride `values_stride`.
+        pub values: u64,
         pub samples: u32,
         pub positions: u32,
         /// Positions at the start of a sample that are passed over.
@@ -31,6 +39,9 @@ params! {
         pub max_stride: u32,
         pub at_stride: u32,
         pub picked_stride: u32,
+        pub values_stride: u32,
+        /// Places of a list.
+        pub capacity: u32,
         pub seed: u32,
     }
 }

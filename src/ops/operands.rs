@@ -132,8 +132,9 @@ impl Launch {
             Launch::NormaliseTangent(a) => Operands::new([a.x, a.v, a.dx, a.dv], [a.dy]),
             Launch::NormaliseCotangent(a) => Operands::new([a.x, a.v, a.dy], [a.dx, a.dv]),
             Launch::Peaks(a) => {
-                let all = Operands::new([a.x], [a.max, a.at, a.picked]).ints([a.first]);
-                Operands { int_writes: vec![a.counts], ..all }
+                let (counts, passed) = (a.counts, a.passed);
+                let all = Operands::new([a.x, a.bars.least], [a.max, a.at, a.picked, passed.values]);
+                Operands { int_writes: vec![counts, passed.cells], ..all.ints([a.first, a.bars.most, counts]) }
             }
             Launch::Probes(a) => Operands::new([], [a.y]).ints([a.first, a.index]).weights(&a.c_t),
             Launch::Readout(a) => Operands::new([a.x], []).ints([a.index]).weights([&a.w_t]).update([a.y]),

@@ -11,7 +11,7 @@ use crate::kernel::tuning::Limits;
 
 /// Bytes of scratch memory; `None` where there is no kernel.
 pub(super) fn scratch(a: &Args, _: DType, _: &Limits) -> Option<u64> {
-    rows_fit([&a.x, &a.max, &a.at, &a.picked]).then_some(0)
+    rows_fit([&a.x, &a.max, &a.at, &a.picked, &a.passed.values]).then_some(0)
 }
 
 /// The call of a launch.
@@ -23,6 +23,10 @@ pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
         picked: at.view(&a.picked),
         first: at.ints(a.first),
         counts: at.ints(a.counts),
+        least: at.view(&a.bars.least),
+        most: at.ints(a.bars.most),
+        cells: at.ints(a.passed.cells),
+        values: at.view(&a.passed.values),
         samples: a.max.rows as u32,
         positions: a.positions as u32,
         skip: a.skip as u32,
@@ -31,6 +35,8 @@ pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
         max_stride: a.max.stride as u32,
         at_stride: a.at.stride as u32,
         picked_stride: a.picked.stride as u32,
+        values_stride: a.passed.values.stride as u32,
+        capacity: a.passed.values.cols as u32,
         seed: a.seed,
     };
     Ok(vec![at.call(&PEAKS, &configuration(at.dtype()), [params.width.div_ceil(NEURONS), 1, 1], &params)?])

@@ -1,9 +1,9 @@
 //! Losses of one run and of many, and the largest activations of samples.
 
-use mechgraph::device::{Builder, DType, Device, Real};
+use mechgraph::device::{Arena, Builder, DType, Device, IntBuffer, Real};
 use mechgraph::ops::Launch;
 use mechgraph::ops::loss::{Args, ProbeArgs, SKIPPED};
-use mechgraph::ops::peaks::{self, BINS};
+use mechgraph::ops::peaks::{self, BINS, Bars, Passed, TILE};
 
 use super::against_cpu::{Case, agrees, agrees_on, inside};
 use super::planted::{all_caught, bug};
@@ -52,18 +52,28 @@ fn of_runs(dtype: DType, (rows, cols): (usize, usize), chunk: u32) -> Case {
     Case { program: b.finish(), inputs: vec![(x, data), (out, before)], ints, outputs: vec![out] }
 }
 
-/// Samples of `positions` rows with equal activations, zeros, infinities and nothing but NaN.
-fn largest(
-    dtype: DType,
-    (samples, positions, skip, width): (usize, usize, usize, usize),
-) -> (Case, mechgraph::device::IntBuffer) {
+/// The peaks of samples, with what they leave beside their views.
+struct Largest {
+    case: Case,
+    counts: IntBuffer,
+    passed: Passed,
+}
+
+/// Samples of `positions` rows with equal activations, zeros and sizes far apart; bars that some pass, and room for half of
+/// what a list may have. Every fourth neuron has no best yet; `silent` ones never exceed minus infinity.
+fn largest(dtype: DType, (samples, positions, skip, width): (usize, usize, usize, usize), silent: bool) -> Largest {
     let mut b = Builder::<Launch>::new(dtype);
     let x = inside(&mut b, samples * positions, width);
     let [max, at, picked] = std::array::from_fn(|_| inside(&mut b, samples, width));
-    let (first, counts) = (b.ints(1), b.ints(width * BINS));
-    let args = peaks::Args { x, positions, skip, max, at, picked, first, seed: 7, counts };
-    args.check().unwrap();
-    b.push(Launch::Peaks(args));
+    let (first, counts, capacity) = (b.ints(1), b.ints(width * BINS), (samples * width.min(TILE)).div_ceil(2));
+    let bars = Bars { least: inside(&mut b, 1, width), most: b.ints(2 * width) };
+    let passed =
+        Passed { cells: b.ints(Passed::cells_len(width, capacity)), values: inside(&mut b, Passed::lists(width), capacity) };
+    b.push(Launch::Peaks({
+        let args = peaks::Args { x, positions, skip, max, at, picked, first, seed: 7, counts, bars, passed };
+        args.check().unwrap();
+        args
+    }));
     let mut data: Vec<f64> = rounded(DType::F32, samples * positions * width, 3);
     for (i, x) in data.iter_mut().enumerate() {
         *x = match i % 11 {
@@ -73,9 +83,39 @@ fn largest(
             3 => *x * 1e6,
             _ => *x,
         };
+        if silent && i % width % 4 == 0 {
+            *x = f64::NEG_INFINITY;
+        }
     }
-    let inputs = vec![(x, data)];
-    (Case { program: b.finish(), inputs, ints: vec![(first, vec![40])], outputs: vec![max, at, picked] }, counts)
+    let least = (0..width).map(|j| [f64::NEG_INFINITY, 0.5, 1e4, f64::INFINITY][j % 4]).collect();
+    let most = (0..2 * width as u32).map(|i| [u32::MAX / 3, 0, u32::MAX / 5][i as usize % 3]).collect();
+    let before = (0..(width * BINS) as u32).map(|i| i.wrapping_mul(0x9E37_79B9)).collect();
+    let case = Case {
+        program: b.finish(),
+        inputs: vec![(x, data), (bars.least, least)],
+        ints: vec![(first, vec![40]), (bars.most, most), (counts, before)],
+        outputs: vec![max, at, picked],
+    };
+    Largest { case, counts, passed }
+}
+
+impl Largest {
+    /// The counts, and what every list holds, `None` where it is too short for it.
+    fn found<T: Real>(&self, m: &Arena<T>) -> (Vec<u32>, Vec<Option<Vec<(u32, u32, f64)>>>) {
+        let list = |list| {
+            let cells = self.passed.list(m.int(self.passed.cells), list)?.chunks_exact(2);
+            Some(cells.zip(m.row(&self.passed.values, list)).map(|(c, v)| (c[0], c[1], v.to_f64())).collect())
+        };
+        (m.int(self.counts).to_vec(), (0..self.passed.values.rows).map(list).collect())
+    }
+    /// Whether a device leaves what the CPU does.
+    fn agrees_on<T: Real>(&self, device: &Device) -> Result<(), String> {
+        let (found, want) = (self.found(&self.case.run_on::<T>(device)?), self.found(&self.case.on_cpu::<T>()));
+        if found.0 != want.0 {
+            return Err("other counts".into());
+        }
+        if found.1 == want.1 { Ok(()) } else { Err(format!("lists {:?} instead of {:?}", found.1, want.1)) }
+    }
 }
 
 const SAMPLES: [(usize, usize, usize, usize); 5] = [(1, 1, 0, 1), (3, 5, 1, 33), (2, 70, 0, 31), (1, 129, 3, 64), (9, 16, 2, 40)];
@@ -89,11 +129,12 @@ fn all_losses<T: Real>(backend: Backend) {
 
 fn all_largest<T: Real>(backend: Backend) {
     for shape in SAMPLES {
-        agrees::<T>(backend, 0.0, |dtype| largest(dtype, shape).0);
-        let (case, counts) = largest(T::DTYPE, shape);
-        let want = case.on_cpu::<T>();
+        agrees::<T>(backend, 0.0, |dtype| largest(dtype, shape, false).case);
         for device in backend.devices().iter().filter(|_| backend != Backend::Cpu) {
-            assert_eq!(case.run_on::<T>(device).unwrap().int(counts), want.int(counts), "{backend:?} {shape:?}");
+            for silent in [false, true] {
+                let same = largest(T::DTYPE, shape, silent).agrees_on::<T>(device);
+                assert!(same.is_ok(), "{backend:?} {shape:?}: {same:?}");
+            }
         }
     }
 }
@@ -115,11 +156,8 @@ fn cuda_interpreter_bugs_planted_in_losses_and_peaks_are_caught() {
         agrees_on::<f32>(device, 1e-6, |dtype| loss(dtype, (37, 300)))?;
         agrees_on::<f32>(device, 1e-6, |dtype| of_runs(dtype, (37, 41), 1))?;
         for shape in SAMPLES {
-            agrees_on::<f32>(device, 0.0, |dtype| largest(dtype, shape).0)?;
-            let (case, counts) = largest(DType::F32, shape);
-            if case.run_on::<f32>(device)?.int(counts) != case.on_cpu::<f32>().int(counts) {
-                return Err("other counts".into());
-            }
+            agrees_on::<f32>(device, 0.0, |dtype| largest(dtype, shape, false).case)?;
+            largest(DType::F32, shape, true).agrees_on::<f32>(device)?;
         }
         Ok(())
     };
@@ -159,12 +197,19 @@ fn cuda_interpreter_bugs_planted_in_losses_and_peaks_are_caught() {
                 "setp.gt.u32 %earlier, %where, %best_at;",
             ),
             bug("peaks_sm80", "positions that are passed over count", "add.u32         %t, %skip, %warp;", "mov.u32 %t, %warp;"),
+            bug("peaks_sm80", "the next sample is begun before the last is joined", "passed:\n    bar.sync        0;", "passed:"),
+            bug("peaks_sm80", "what was counted before is forgotten", "add.u32         %count, %count, %other;", ""),
+            bug("peaks_sm80", "lanes list over each other", "add.u32         %slot, %slot, %listed;", ""),
+            bug("peaks_sm80", "both lists have the seed", "@!%picks not.b32    %key, %key;", ""),
+            bug("peaks_sm80", "the lists of a CTA are one", "mad.lo.u32      %i, %i, 2, %warp;", "mul.lo.u32 %i, %i, 2;"),
             bug(
                 "peaks_sm80",
-                "the next sample is begun before the last is joined",
-                "looked_up:\n    bar.sync        0;",
-                "looked_up:",
+                "random activations that are not positive pass",
+                "setp.gt.and.f32 %passes, %best, 0f00000000, %passes;",
+                "",
             ),
+            bug("peaks_sm80", "neurons without a best are passed over", "or.pred         %larger, %larger, %empty;", ""),
+            bug("peaks_sm80", "a list goes on where there is no room", "setp.lt.and.u32 %passes, %slot, %capacity, %passes;", ""),
             bug("peaks_sm80", "zero is a positive activation", "setp.le.f32     %low1,", "setp.lt.f32 %low1,"),
         ],
         check,
