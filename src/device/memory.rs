@@ -180,6 +180,19 @@ impl<T: Real> Arena<T> {
         &self.ints[b.slot]
     }
     pub fn int_mut(&mut self, b: IntBuffer) -> &mut [u32] {
+        self.ints_of(b)
+    }
+    /// As [`Arena::take`].
+    pub fn take_ints(&mut self, b: IntBuffer) -> Vec<u32> {
+        let v = std::mem::take(self.ints_of(b));
+        assert_eq!(v.len(), b.len, "buffer {} is already taken", b.slot);
+        v
+    }
+    /// Puts taken numbers back.
+    pub fn put_ints(&mut self, b: IntBuffer, v: Vec<u32>) {
+        *self.ints_of(b) = v;
+    }
+    fn ints_of(&mut self, b: IntBuffer) -> &mut Vec<u32> {
         self.written[b.slot] = true;
         &mut self.ints[b.slot]
     }

@@ -176,9 +176,10 @@ pub fn edge(bin: usize) -> f64 {
 pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
     let values = a.passed.values;
     let mut out = Outputs::take(m, [&a.max, &a.at, &a.picked, &values]);
+    let (mut counts, mut cells) = (m.take_ints(a.counts), m.take_ints(a.passed.cells));
+    cells.chunks_mut(1 + 2 * values.cols).for_each(|list| list[0] = 0);
     let (first, width) = (m.int(a.first)[0], a.x.cols);
     let (least, most) = (m.row(&a.bars.least, 0), m.int(a.bars.most).split_at(width));
-    let (mut counts, mut cells) = (m.int(a.counts).to_vec(), vec![0u32; a.passed.cells.len]);
     let seeds = [first_key(!a.seed), first_key(a.seed)];
     for s in 0..a.max.rows {
         let rows = |t: usize| m.row(&a.x, s * a.positions + t);
@@ -216,8 +217,8 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
         }
     }
     out.put(m);
-    m.int_mut(a.counts).copy_from_slice(&counts);
-    m.int_mut(a.passed.cells).copy_from_slice(&cells);
+    m.put_ints(a.counts, counts);
+    m.put_ints(a.passed.cells, cells);
 }
 
 /// What is found of some columns of a sample.
@@ -257,8 +258,8 @@ impl<'m, T: Real, F: Fn(usize) -> &'m [T]> NullaryFnOnce for Tile<'_, T, F> {
     fn call(self) {
         let found = self.found;
         for (keys, seed) in found.keys.iter_mut().zip(self.seeds) {
-            for j in 0..TILE {
-                keys[j] = key(seed, self.neuron.wrapping_add(j as u32), self.sample);
+            for (j, of) in keys.iter_mut().enumerate() {
+                *of = key(seed, self.neuron.wrapping_add(j as u32), self.sample);
             }
         }
         for j in 0..TILE {

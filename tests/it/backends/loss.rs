@@ -99,9 +99,12 @@ fn largest(dtype: DType, (samples, positions, skip, width): (usize, usize, usize
     Largest { case, counts, passed }
 }
 
+/// Cells, positions and activations; `None` where the list is too short for them.
+type List = Option<Vec<(u32, u32, f64)>>;
+
 impl Largest {
-    /// The counts, and what every list holds, `None` where it is too short for it.
-    fn found<T: Real>(&self, m: &Arena<T>) -> (Vec<u32>, Vec<Option<Vec<(u32, u32, f64)>>>) {
+    /// The counts, and what every list holds.
+    fn found<T: Real>(&self, m: &Arena<T>) -> (Vec<u32>, Vec<List>) {
         let list = |list| {
             let cells = self.passed.list(m.int(self.passed.cells), list)?.chunks_exact(2);
             Some(cells.zip(m.row(&self.passed.values, list)).map(|(c, v)| (c[0], c[1], v.to_f64())).collect())
