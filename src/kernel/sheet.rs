@@ -23,6 +23,10 @@ impl Sheet {
     pub fn grid(&self, layers: u32) -> [u32; 3] {
         [self.tiles[0], self.tiles[1], layers]
     }
+    /// The tiles, for a kernel that numbers them along the columns first.
+    pub fn count(&self) -> u64 {
+        u64::from(self.tiles[0]) * u64::from(self.tiles[1])
+    }
 }
 
 #[cfg(test)]

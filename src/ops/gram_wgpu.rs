@@ -3,6 +3,7 @@
 //! The device sums slabs of rows, as pairs of f32 where its arithmetic allows; the host adds the slabs
 //! in their order in f64. How rows are cut into slabs follows from the shape alone.
 
+use super::gram;
 use crate::device::wgpu::{Launch, Recorded, View, Wgpu, WgpuBuffer};
 use crate::error::{Error, Result};
 use crate::kernel::Params;
@@ -12,7 +13,7 @@ use crate::kernel::wgsl::gram::{
 };
 
 /// Most rows of a call: the sums of its slabs stay small.
-pub const MOST_ROWS: usize = 1 << 18;
+const MOST_ROWS: usize = 1 << 18;
 
 /// Most bytes of partial tiles that lie on the device at a time.
 const MOST_PARTIALS: usize = 128 << 20;
@@ -46,6 +47,11 @@ pub struct GramPending {
     cols: usize,
     tile: usize,
     arithmetic: Arithmetic,
+}
+
+/// Whether the kernels serve an operation.
+pub(super) fn fits(a: &gram::Args) -> bool {
+    (1..=MOST_ROWS).contains(&a.x.rows) && a.x.cols > 0
 }
 
 fn size(n: usize) -> Result<u32> {
@@ -117,7 +123,13 @@ fn record_centre(device: &Wgpu, x: &View, mean: &WgpuBuffer, arithmetic: Arithme
             one: 1.0,
         };
         let (params, grid) = (&params.bytes(), device.grid(units)?);
-        recorded.push(device.record(&Launch { pipeline: &pipeline, params, transport, bindings: &[bound, first, out], grid })?);
+        recorded.push(device.record(&Launch {
+            pipeline: &pipeline,
+            params,
+            transport,
+            bindings: &[bound, first.clone(), out],
+            grid,
+        })?);
     }
 
     // Where products are not exact either, splitting does no harm.
@@ -186,7 +198,7 @@ fn record_rounds(
                 pipeline: &pipeline,
                 params: &params.bytes(),
                 transport: plan.transport,
-                bindings: &[bound, centre, out],
+                bindings: &[bound, centre.clone(), out],
                 grid: device.grid(units as u64)?,
             })?;
             rounds.push(Round { tiles: tiles.clone(), slabs, launch });

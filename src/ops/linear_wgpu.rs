@@ -4,11 +4,14 @@
 //! rows, which are steps of k, or columns of y where W is used transposed. The cuts do not change the
 //! bits of `Store` and `Tangent`; `Add` rounds once for each cut of k.
 
+use super::linear::{self, Matrix};
+use super::offload::{Scratch, WgpuPlace};
 use crate::device::DType;
-use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu};
+use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu, WgpuBuffer};
 use crate::error::{Error, Result};
 use crate::kernel::Params;
 use crate::kernel::linear::{Elementwise, Epilogue, LinearShape, TANGENT_ROWS};
+use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::linear::{HAS_BIAS, HAS_PRE, LINEAR, LinearParams, RESUMES, choose};
 
 /// A linear map of f32 matrices on a device.
@@ -27,6 +30,34 @@ pub struct LinearCall<'a> {
     pub pre: Option<View<'a>>,
     /// `[n, m]`, in a buffer of its own
     pub y: View<'a>,
+}
+
+/// Scratch memory; `None` where there is no kernel.
+pub(super) fn fits(a: &linear::Args, _: &Limits) -> Option<Scratch> {
+    a.fits().then(Scratch::new)
+}
+
+/// The launches of an operation for which there is a kernel.
+pub(super) fn bind(a: &linear::Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
+    a.check()?;
+    let held = |matrix: &Matrix| at.tensor(&matrix.tensor);
+    let (w, bias) = (held(&a.w)?, a.bias.as_ref().map(held).transpose()?);
+    let call = LinearCall {
+        x: at.view(&a.x),
+        w: block(&w, &a.w),
+        transpose: a.transpose,
+        bias: bias.as_ref().zip(a.bias.as_ref()).map(|(buffer, matrix)| block(buffer, matrix)),
+        epilogue: a.epilogue(),
+        pre: a.pre.as_ref().map(|p| at.view(p)),
+        y: at.view(&a.y),
+    };
+    linear(at.device(), &call)
+}
+
+/// A block of a weight's buffer.
+fn block<'a>(buffer: &'a WgpuBuffer, matrix: &Matrix) -> View<'a> {
+    let Matrix { tensor, row, col, rows, cols } = matrix;
+    View { buffer, offset: row * tensor.cols + col, rows: *rows, cols: *cols, stride: tensor.cols }
 }
 
 /// Rows of the matrices that one launch binds together are cut to a multiple of this, and k too.
@@ -162,11 +193,11 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
     };
     let plan = choose(&shape, &device.kernel_limits(), tile)?;
     let pipeline = device.pipeline(&LINEAR, plan.configuration())?;
-    let (x, x_offset) = bind(device, Some(&call.x), device.spare_input())?;
-    let (w, w_offset) = bind(device, Some(&call.w), device.spare_input())?;
-    let (bias_bound, bias_offset) = bind(device, bias.as_ref(), device.spare_input())?;
-    let (y, y_offset) = bind(device, Some(&call.y), device.spare())?;
-    let (pre_bound, pre_offset) = bind(device, pre.as_ref(), device.spare())?;
+    let (x, x_offset) = bind_or(device, Some(&call.x), device.spare_input())?;
+    let (w, w_offset) = bind_or(device, Some(&call.w), device.spare_input())?;
+    let (bias_bound, bias_offset) = bind_or(device, bias.as_ref(), device.spare_input())?;
+    let (y, y_offset) = bind_or(device, Some(&call.y), device.spare())?;
+    let (pre_bound, pre_offset) = bind_or(device, pre.as_ref(), device.spare())?;
     let flags = [(bias.is_some(), HAS_BIAS), (pre.is_some(), HAS_PRE), (resumes && !adds, RESUMES)];
     let tile_columns = shape.m.div_ceil(plan.tile.1);
     let tiles = u64::from(shape.n.div_ceil(plan.tile.0)) * u64::from(tile_columns);
@@ -200,7 +231,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
 
 /// The binding of a matrix and its offset; `spare` for one that is absent or without elements, at which
 /// the kernel will not look.
-fn bind<'a>(device: &Wgpu, view: Option<&View<'a>>, spare: Binding<'a>) -> Result<(Binding<'a>, u32)> {
+fn bind_or(device: &Wgpu, view: Option<&View>, spare: Binding) -> Result<(Binding, u32)> {
     match view {
         Some(view) if !view.elements().is_empty() => device.bind(view.buffer, view.elements()),
         _ => Ok((spare, 0)),

@@ -15,12 +15,19 @@ use super::{Pipeline, Wgpu, WgpuBuffer};
 use crate::error::{Error, Result};
 use crate::kernel::wgsl::Transport;
 
-/// What a kernel sees of a buffer: whole words from an aligned start.
-#[derive(Clone, Copy, Debug)]
-pub struct Binding<'a> {
-    buffer: &'a ::wgpu::Buffer,
+/// What a kernel sees of a buffer: whole words from an aligned start. Cloning copies the handle.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    buffer: ::wgpu::Buffer,
     offset: u64,
     bytes: u64,
+}
+
+impl Binding {
+    /// Whether it shows a part of the buffer.
+    pub fn is_of(&self, buffer: &WgpuBuffer) -> bool {
+        self.buffer == buffer.raw
+    }
 }
 
 /// One launch of a kernel.
@@ -32,16 +39,16 @@ pub struct Launch<'a> {
     /// How the text takes it: as immediates, or from a uniform at binding 0.
     pub transport: Transport,
     /// The storage of bindings 1, 2, ..
-    pub bindings: &'a [Binding<'a>],
+    pub bindings: &'a [Binding],
     /// Workgroups; see [`Wgpu::grid`].
     pub grid: [u32; 3],
 }
 
-/// Something that [`Wgpu::submit`] runs. It holds on to the buffers it uses.
+/// Something that [`Wgpu::submit`] runs. It holds on to the buffers it uses. Cloning copies the handle.
 #[derive(Clone, Debug)]
-pub struct Recorded(Step);
+pub struct Recorded(Arc<Step>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Step {
     Dispatch { pipeline: Arc<Pipeline>, group: BindGroup, immediates: Vec<u8>, grid: [u32; 3] },
     Copy { from: WgpuBuffer, from_byte: u64, to: WgpuBuffer, to_byte: u64, bytes: u64 },
@@ -68,7 +75,7 @@ impl Wgpu {
     }
 
     /// Binds 4-byte elements of a buffer; returns also the place of the first inside the binding.
-    pub fn bind<'a>(&self, buffer: &'a WgpuBuffer, elements: Range<usize>) -> Result<(Binding<'a>, u32)> {
+    pub fn bind(&self, buffer: &WgpuBuffer, elements: Range<usize>) -> Result<(Binding, u32)> {
         let (start, end) = (4 * elements.start as u64, 4 * elements.end as u64);
         let offset = start - start % self.alignment();
         if end <= start || end > buffer.bytes() || end - offset > self.limits.max_storage_buffer_binding_size {
@@ -76,17 +83,17 @@ impl Wgpu {
             let found = format!("bytes {start}..{end} of a buffer of {held}, where a binding has 4 to {most} bytes");
             return Err(self.driver_error("binding storage", found));
         }
-        Ok((Binding { buffer: &buffer.raw, offset, bytes: end - offset }, ((start - offset) / 4) as u32))
+        Ok((Binding { buffer: buffer.raw.clone(), offset, bytes: end - offset }, ((start - offset) / 4) as u32))
     }
 
     /// Stands in for an output that a launch does not ask for.
-    pub fn spare(&self) -> Binding<'_> {
-        Binding { buffer: &self.spare, offset: 0, bytes: SPARE_BYTES }
+    pub fn spare(&self) -> Binding {
+        Binding { buffer: self.spare.clone(), offset: 0, bytes: SPARE_BYTES }
     }
 
     /// Stands in for an input that a launch does not have. A buffer may not be both in one launch.
-    pub fn spare_input(&self) -> Binding<'_> {
-        Binding { buffer: &self.spare_input, offset: 0, bytes: SPARE_BYTES }
+    pub fn spare_input(&self) -> Binding {
+        Binding { buffer: self.spare_input.clone(), offset: 0, bytes: SPARE_BYTES }
     }
 
     /// [`grid`] within this device's limit.
@@ -117,7 +124,7 @@ impl Wgpu {
         };
         let params = uniform.as_ref().map(|u| BindGroupEntry { binding: 0, resource: u.as_entire_binding() });
         let storage = (1..).zip(launch.bindings).map(|(binding, b)| {
-            let resource = BufferBinding { buffer: b.buffer, offset: b.offset, size: std::num::NonZeroU64::new(b.bytes) };
+            let resource = BufferBinding { buffer: &b.buffer, offset: b.offset, size: std::num::NonZeroU64::new(b.bytes) };
             BindGroupEntry { binding, resource: ::wgpu::BindingResource::Buffer(resource) }
         });
         let entries: Vec<BindGroupEntry> = params.into_iter().chain(storage).collect();
@@ -125,7 +132,8 @@ impl Wgpu {
             BindGroupDescriptor { label: Some(&launch.pipeline.name), layout: &launch.pipeline.layout, entries: &entries };
         let group = self.scoped(|| self.device.create_bind_group(&descriptor), refused)?;
         let immediates = if uniform.is_none() { launch.params.to_vec() } else { Vec::new() };
-        Ok(Recorded(Step::Dispatch { pipeline: Arc::clone(launch.pipeline), group, immediates, grid: launch.grid }))
+        let pipeline = Arc::clone(launch.pipeline);
+        Ok(Recorded(Arc::new(Step::Dispatch { pipeline, group, immediates, grid: launch.grid })))
     }
 
     /// Runs what was recorded, in order, as one command buffer. Returns once it is queued.
@@ -163,7 +171,7 @@ impl Wgpu {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let mut query = 0;
             for steps in recorded.chunk_by(|a, b| a.is_dispatch() && b.is_dispatch()) {
-                match &steps[0].0 {
+                match &*steps[0].0 {
                     Step::Copy { from, from_byte, to, to_byte, bytes } => {
                         encoder.copy_buffer_to_buffer(&from.raw, *from_byte, &to.raw, *to_byte, *bytes);
                     }
@@ -197,7 +205,7 @@ fn passes(recorded: &[Recorded]) -> u32 {
 fn dispatch(encoder: &mut CommandEncoder, steps: &[Recorded], timestamp_writes: Option<ComputePassTimestampWrites>) {
     let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
     for step in steps {
-        if let Step::Dispatch { pipeline, group, immediates, grid } = &step.0 {
+        if let Step::Dispatch { pipeline, group, immediates, grid } = &*step.0 {
             pass.set_pipeline(&pipeline.raw);
             pass.set_bind_group(0, group, &[]);
             if !immediates.is_empty() {
@@ -211,18 +219,18 @@ fn dispatch(encoder: &mut CommandEncoder, steps: &[Recorded], timestamp_writes: 
 impl Recorded {
     /// A copy of bytes between two buffers, or two places of one that do not overlap.
     pub fn copy(from: &WgpuBuffer, from_byte: u64, to: &WgpuBuffer, to_byte: u64, bytes: u64) -> Self {
-        Self(Step::Copy { from: from.clone(), from_byte, to: to.clone(), to_byte, bytes })
+        Self(Arc::new(Step::Copy { from: from.clone(), from_byte, to: to.clone(), to_byte, bytes }))
     }
     /// Sets bytes of a buffer to zero.
     pub fn clear(buffer: &WgpuBuffer, range: Range<u64>) -> Self {
-        Self(Step::Clear { buffer: buffer.clone(), range })
+        Self(Arc::new(Step::Clear { buffer: buffer.clone(), range }))
     }
     fn is_dispatch(&self) -> bool {
-        matches!(self.0, Step::Dispatch { .. })
+        matches!(*self.0, Step::Dispatch { .. })
     }
     /// `kernel@configuration` of a launch.
     pub fn name(&self) -> Option<&str> {
-        match &self.0 {
+        match &*self.0 {
             Step::Dispatch { pipeline, .. } => Some(&pipeline.name),
             _ => None,
         }

@@ -135,6 +135,7 @@ impl Wgpu {
             invocations: self.limits.max_compute_invocations_per_workgroup,
             workgroup_memory: self.limits.max_compute_workgroup_storage_size,
             immediates: if immediates { self.limits.max_immediate_size } else { 0 },
+            binding: self.binding_elements(),
         }
     }
     /// Waits until everything that was submitted has run.

@@ -1,6 +1,25 @@
 //! The WGSL kernels, their fragments, and what all of them share: how parameters reach them and which
 //! of their constants are set when a pipeline is made.
+//!
+//! A kernel is a text in `shaders/`, a file here with its parameter block and its few configurations, and a launcher
+//! `ops::NAME_wgpu` that the table of `ops::offload` names: `fits` says whether the kernel serves a launch and what scratch
+//! memory it takes, `bind` records it. The rules of the texts:
+//!
+//! - Binding 0 is the parameter block `p` (`frag/params_uniform.wgsl`); storage follows from 1 on, eight buffers at most,
+//!   inputs `read`, outputs `read_write`, every one used by the text, absent ones standing in (`Storage::read_if`).
+//! - WebGPU refuses a launch that binds a buffer twice where one of the two is written. The host's operations allow only
+//!   two such cases, and the text has a configuration for each: an output that is its input ([`in_place`]) and outputs that
+//!   are views of one buffer ([`joint`]). It then declares one binding, and names the other operand by a word.
+//! - Offsets and strides of views are parameters in elements; the offset is what `Storage` returns, since a binding
+//!   begins where its alignment lets it. Bindings above the adapter's limit are cut by rows (`ops::pieces`).
+//! - Workgroups are numbered by `frag/unit.wgsl` (`frag/sheet.wgsl` for matrices element by element), because a grid above
+//!   65,535 has two dimensions and may hold more workgroups than asked for. An invocation without work leaves before or
+//!   after every barrier, a workgroup as a whole.
+//! - No subgroups, no f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
+//!   fragments `exp_below`, `logistic`, `act_*` and `accurate` are not.
 
+pub mod affine;
+pub mod count;
 pub mod gram;
 pub mod linear;
 pub mod probe;
@@ -10,7 +29,8 @@ use super::template::Value;
 use super::tuning;
 
 /// Every WGSL kernel, in the order of `mechgraph kernels --list`.
-pub static KERNELS: &[&Kernel] = &[&gram::CENTRE, &gram::CENTRE_FOLD, &gram::GRAM, &linear::LINEAR, &probe::PROBE];
+pub static KERNELS: &[&Kernel] =
+    &[&affine::AFFINE, &gram::CENTRE, &gram::CENTRE_FOLD, &count::COUNT, &gram::GRAM, &linear::LINEAR, &probe::PROBE];
 
 /// What an adapter offers to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +41,14 @@ pub struct Limits {
     pub workgroup_memory: u32,
     /// Bytes of parameters that can travel as immediates; 0 without them.
     pub immediates: u32,
+    /// The most 4-byte elements of a binding, wherever they start in their buffer.
+    pub binding: usize,
 }
 
 impl Limits {
     /// What every implementation of WebGPU offers.
-    pub const BASELINE: Limits = Limits { invocations: 256, workgroup_memory: 16 << 10, immediates: 0 };
+    pub const BASELINE: Limits =
+        Limits { invocations: 256, workgroup_memory: 16 << 10, immediates: 0, binding: (128 << 18) - 64 };
 
     /// As a device of `tuning`. WebGPU does not say how many multiprocessors there are: 32 are assumed,
     /// those of a middling GPU.
@@ -56,6 +79,11 @@ impl Transport {
             Transport::Uniform => "uniform",
             Transport::Immediates => "immediates",
         }
+    }
+    /// The way of a configuration: as its word `PARAMS` says, else the one that every adapter has.
+    pub fn of(configuration: &Configuration) -> Self {
+        let immediates = configuration.constants.get_word("PARAMS") == Some(Transport::Immediates.name());
+        if immediates { Transport::Immediates } else { Transport::Uniform }
     }
 }
 
@@ -98,9 +126,11 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/params_uniform.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
+    "frag/sheet.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"
+    "frag/unit.wgsl"
 };
 
 /// The text of an included fragment.
@@ -120,6 +150,18 @@ fn same(configuration: &Configuration, word: &str, wanted: &str, what: &str) -> 
 fn fits(configuration: &Configuration, limits: &Limits) -> std::result::Result<(), String> {
     let (asked, most) = (configuration.threads, limits.invocations);
     if asked <= most { Ok(()) } else { Err(format!("{asked} invocations, the adapter runs at most {most}")) }
+}
+
+/// The constants of a text whose output y may be its input x: `X` is the name of the input's binding, `APART` 1 where
+/// there is one.
+pub fn in_place(constants: super::Constants, same: bool) -> super::Constants {
+    constants.int("APART", usize::from(!same)).word("X", if same { "y" } else { "x" })
+}
+
+/// The constants of a text with two outputs that may be views of one buffer: `word` is the name of the second one's
+/// binding, `APART` 1 where there is one of its own.
+pub fn joint(constants: super::Constants, word: &str, [first, second]: [&str; 2], same: bool) -> super::Constants {
+    constants.int("APART", usize::from(!same)).word(word, if same { first } else { second })
 }
 
 /// The constants that the width of loads sets: `v4` reads rows in whole quads.

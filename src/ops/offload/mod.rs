@@ -2,13 +2,17 @@
 //! host, and each buffer is copied across when the side that needs it lacks its newest content.
 
 mod cuda;
+mod storage;
 mod wgpu;
 
 pub(super) use cuda::Place;
 pub use cuda::{cuda_bytes, cuda_calls};
+pub(super) use storage::{Storage, together};
+pub use wgpu::wgpu_operations;
+pub(super) use wgpu::{Scratch, WgpuPlace};
 
 use crate::device::cuda::Lane;
-use crate::device::{Arena, Device, IntBuffer, Program, Real, View};
+use crate::device::{Arena, DType, Device, IntBuffer, Program, Real, View};
 use crate::error::Result;
 
 use super::operands::Operands;
@@ -81,7 +85,7 @@ impl Mirror {
             Device::Cuda { gpus, .. } => Gpu::Cuda(Box::new(cuda::Side::new(gpus.here(), program)?)),
             Device::Wgpu { wgpu, .. } => Gpu::Wgpu(wgpu::Side::new(wgpu, program)?),
         };
-        let steps = gpu.bind(&program.launches)?;
+        let steps = gpu.bind(&program.launches, program.dtype)?;
         let slots = program.layout.slots().len();
         let sides = Sides { host_newer: vec![true; slots], device_newer: vec![false; slots] };
         Ok(Some(Self { gpu, steps, sides }))
@@ -98,7 +102,8 @@ impl Mirror {
                 host.real_mut(*b).fill(T::ZERO);
             }
         }
-        run_steps(steps, sides, gpu, host)
+        run_steps(steps, sides, gpu, host)?;
+        gpu.flush()
     }
     /// Brings the newest content of a slot to the host.
     pub fn fetch<T: Real>(&mut self, slot: usize, host: &mut Arena<T>) -> Result<()> {
@@ -116,7 +121,7 @@ pub fn note(device: &Device, program: &Program<Launch>) {
     each_launch(&program.launches, &mut |l| match device {
         Device::Cpu(_) => {}
         Device::Cuda { gpus, placement, .. } => placement.note(l.name(), cuda::has_kernel(l, gpus.first(), program)),
-        Device::Wgpu { placement, .. } => placement.note(l.name(), wgpu::has_kernel(l, program)),
+        Device::Wgpu { wgpu, placement, .. } => placement.note(l.name(), wgpu::has_kernel(l, wgpu, program)),
     });
 }
 
@@ -125,7 +130,7 @@ pub fn device_bytes(device: &Device, program: &Program<Launch>) -> u64 {
     match device {
         Device::Cpu(_) => 0,
         Device::Cuda { gpus, .. } => cuda_bytes(gpus.first(), program),
-        Device::Wgpu { .. } => wgpu::bytes(program),
+        Device::Wgpu { wgpu, .. } => wgpu::bytes(wgpu, program),
     }
 }
 
@@ -156,17 +161,17 @@ fn each_launch(launches: &[Launch], f: &mut impl FnMut(&Launch)) {
 }
 
 impl Gpu {
-    fn bind(&mut self, launches: &[Launch]) -> Result<Vec<Step>> {
+    fn bind(&mut self, launches: &[Launch], dtype: DType) -> Result<Vec<Step>> {
         let mut steps: Vec<Step> = Vec::new();
         for l in launches {
             if let Launch::Repeat { count, index, launches } = l {
-                let inner = self.bind(launches)?;
+                let inner = self.bind(launches, dtype)?;
                 steps.push(self.repeat(*count, *index, inner)?);
                 continue;
             }
             let segment = match self {
                 Gpu::Cuda(side) => side.bind(l)?,
-                Gpu::Wgpu(side) => side.bind(l)?,
+                Gpu::Wgpu(side) => side.bind(l, dtype)?,
             };
             match (steps.last_mut(), segment) {
                 (Some(Step::Device(before)), Some(segment)) => {
@@ -182,9 +187,9 @@ impl Gpu {
     }
     /// Counts on the device where all of the steps are there.
     fn repeat(&self, count: usize, index: IntBuffer, mut steps: Vec<Step>) -> Result<Step> {
-        let Gpu::Cuda(side) = self else { return Ok(Step::Repeat { count, index, steps }) };
-        let counted = match &mut steps[..] {
-            [Step::Device(Segment { work: Work::Cuda(batch), .. })] => side.count(index, batch)?,
+        let counted = match (self, &mut steps[..]) {
+            (Gpu::Cuda(side), [Step::Device(Segment { work: Work::Cuda(batch), .. })]) => side.count(index, batch)?,
+            (Gpu::Wgpu(side), [Step::Device(Segment { work: Work::Wgpu(batch), .. })]) => side.count(index, batch)?,
             _ => false,
         };
         Ok(match steps.pop() {
@@ -196,7 +201,14 @@ impl Gpu {
     fn zero(&mut self, slot: usize, bytes: usize) -> Result<bool> {
         match self {
             Gpu::Cuda(side) => side.zero(slot, bytes),
-            Gpu::Wgpu(_) => Ok(false),
+            Gpu::Wgpu(side) => side.zero(slot, bytes),
+        }
+    }
+    /// Hands over what the device has not been given yet.
+    fn flush(&mut self) -> Result<()> {
+        match self {
+            Gpu::Cuda(_) => Ok(()),
+            Gpu::Wgpu(side) => side.flush(),
         }
     }
     fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {

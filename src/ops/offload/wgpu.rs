@@ -1,24 +1,137 @@
-//! The wgpu side of an offloaded program: a device buffer for each that kernels touch, and launches
-//! recorded once. Gram matrices come back as slabs that the host folds in f64.
+//! The wgpu side of an offloaded program: a device buffer for each that kernels touch, launches
+//! recorded once, and the submits of a run. Gram matrices come back as slabs that the host folds in f64.
+//!
+//! WGSL has no f64: of a program in f64 nothing runs here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::storage::Storage;
 use super::{Segment, Work, each_launch};
-use crate::device::wgpu::{self, Recorded, Wgpu, WgpuBuffer};
-use crate::device::{Arena, DType, Program, Real, View};
+use crate::device::placement::snake;
+use crate::device::wgpu::{self, Launch as Dispatch, Recorded, Wgpu, WgpuBuffer};
+use crate::device::{Arena, DType, IntBuffer, Program, Real, Tensor, View};
 use crate::error::Result;
+use crate::kernel::wgsl::count::{self, COUNT, CountParams};
+use crate::kernel::wgsl::{Limits, Transport};
+use crate::kernel::{Configuration, Kernel, Params};
 use crate::ops::gram_wgpu::{self, GramPending};
-use crate::ops::linear::Matrix;
-use crate::ops::linear_wgpu::{self, LinearCall};
 use crate::ops::operands::Operands;
-use crate::ops::{Launch, gram, linear};
+use crate::ops::{Launch, gram};
+
+/// Bytes of each scratch buffer of a launch, in the order of [`WgpuPlace::scratch`]'s numbers. Launches share them.
+pub(in crate::ops) type Scratch = Vec<u64>;
+
+/// Steps that are handed to the device at a time: enough that a submit's own cost does not show, few enough that the
+/// device begins early and no submit runs for seconds.
+const SUBMITTED: usize = 256;
+
+macro_rules! kernels {
+    ($($name:ident => $file:ident, $fits:ident, $bind:ident;)*) => {
+        /// The operations whose launches are recorded from end to end.
+        const RECORDED: &[&str] = &[$(stringify!($name)),*];
+
+        /// Scratch memory of a launch in f32; `None` where there is no kernel for it.
+        fn fits(l: &Launch, limits: &Limits) -> Option<Scratch> {
+            match l {
+                $(Launch::$name(a) => crate::ops::$file::$fits(a, limits),)*
+                Launch::Gram(a) => gram_wgpu::fits(a).then(Scratch::new),
+                _ => None,
+            }
+        }
+
+        /// The steps of a launch for which there are kernels.
+        fn recorded(l: &Launch, at: &WgpuPlace) -> Result<Vec<Recorded>> {
+            match l {
+                $(Launch::$name(a) => crate::ops::$file::$bind(a, at),)*
+                _ => Ok(Vec::new()),
+            }
+        }
+    };
+}
+
+kernels! {
+    Copy => copy_wgpu, fits, bind;
+    Fill => copy_wgpu, fill_fits, fill_bind;
+    Linear => linear_wgpu, fits, bind;
+    Scale => copy_wgpu, scale_fits, scale_bind;
+}
+
+/// The operations that have WGSL kernels, as [`crate::device::placement::Placed`] names them.
+pub fn wgpu_operations() -> BTreeSet<String> {
+    RECORDED.iter().copied().chain(["Gram"]).map(snake).collect()
+}
+
+/// Where the operands of a launch lie on the device.
+#[derive(Debug)]
+pub(in crate::ops) struct WgpuPlace<'a>(&'a Side);
+
+impl WgpuPlace<'_> {
+    pub fn device(&self) -> &Wgpu {
+        &self.0.device
+    }
+    pub fn limits(&self) -> Limits {
+        self.0.device.kernel_limits()
+    }
+    /// A view as the device's own launchers take it.
+    pub fn view(&self, v: &View) -> wgpu::View<'_> {
+        let View { offset, rows, cols, stride, .. } = *v;
+        wgpu::View { buffer: self.buffer(v.buffer.slot()), offset, rows, cols, stride }
+    }
+    /// A buffer of u32.
+    pub fn ints(&self, b: IntBuffer) -> &WgpuBuffer {
+        self.buffer(b.slot())
+    }
+    fn buffer(&self, slot: usize) -> &WgpuBuffer {
+        self.0.buffer(slot)
+    }
+    /// A weight, which is uploaded when it is first asked for.
+    pub fn tensor(&self, tensor: &Tensor) -> Result<WgpuBuffer> {
+        self.0.device.tensor(tensor)
+    }
+    /// One of the launch's scratch buffers, at least as large as the launch said. What is in it at first is left from
+    /// other launches.
+    pub fn scratch(&self, number: usize) -> &WgpuBuffer {
+        &self.0.scratch[number]
+    }
+    /// Puts a small table on the device for as long as something is recorded with it.
+    pub fn constants(&self, bytes: &[u8]) -> Result<WgpuBuffer> {
+        self.0.device.buffer_of(bytes)
+    }
+    /// What a launch binds, at first nothing.
+    pub fn storage(&self) -> Storage<'_> {
+        Storage::new(self)
+    }
+    /// Prepares a launch of `groups` workgroups, which the kernel numbers as `shaders/frag/unit.wgsl` does.
+    pub fn record(
+        &self,
+        kernel: &Kernel,
+        configuration: &Configuration,
+        storage: Storage,
+        params: &impl Params,
+        groups: u64,
+    ) -> Result<Recorded> {
+        let device = &self.0.device;
+        let pipeline = device.pipeline(kernel, configuration)?;
+        let bindings = storage.finish(kernel.name)?;
+        device.record(&Dispatch {
+            pipeline: &pipeline,
+            params: &params.bytes(),
+            transport: Transport::of(configuration),
+            bindings: &bindings,
+            grid: device.grid(groups)?,
+        })
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Side {
     device: Arc<Wgpu>,
     /// By slot; `None` for a buffer that only the host uses.
     buffers: Vec<Option<WgpuBuffer>>,
-    dtype: DType,
+    scratch: Vec<WgpuBuffer>,
+    /// Steps that wait for the next submit.
+    pending: Vec<Recorded>,
 }
 
 /// Launches of a segment.
@@ -39,94 +152,126 @@ pub(super) struct Gram {
     pending: GramPending,
 }
 
-/// The views that kernels touch; `None` for a launch without one.
-fn footprint(l: &Launch, dtype: DType) -> Option<Vec<View>> {
-    match l {
-        Launch::Linear(a) if dtype == DType::F32 && a.fits() => Some([a.x, a.y].into_iter().chain(a.pre).collect()),
-        Launch::Gram(a) if dtype == DType::F32 && (1..=gram_wgpu::MOST_ROWS).contains(&a.x.rows) && a.x.cols > 0 => {
-            Some(vec![a.x])
-        }
-        _ => None,
-    }
+/// What `program` takes on a device.
+struct Space {
+    /// Whether kernels touch the buffer, by slot.
+    used: Vec<bool>,
+    scratch: Scratch,
 }
 
-fn used(program: &Program<Launch>) -> Vec<bool> {
-    let mut used = vec![false; program.layout.slots().len()];
+fn space(device: &Wgpu, program: &Program<Launch>) -> Space {
+    let mut all = Space { used: vec![false; program.layout.slots().len()], scratch: Scratch::new() };
     each_launch(&program.launches, &mut |l| {
-        footprint(l, program.dtype).into_iter().flatten().for_each(|v| used[v.buffer.slot()] = true);
+        let Some(scratch) = scratch(l, device, program.dtype) else { return };
+        let o = on_device(l);
+        o.reads.iter().chain(&o.writes).for_each(|v| all.used[v.buffer.slot()] = true);
+        o.int_reads.iter().chain(&o.int_writes).for_each(|b| all.used[b.slot()] = true);
+        all.scratch.resize(all.scratch.len().max(scratch.len()), 0);
+        all.scratch.iter_mut().zip(scratch).for_each(|(most, bytes)| *most = bytes.max(*most));
     });
-    used
+    all
 }
 
-/// Bytes of the buffers that kernels of `program` touch.
-pub(super) fn bytes(program: &Program<Launch>) -> u64 {
-    let slots = program.layout.slots().iter().zip(used(program));
-    slots.filter(|(_, used)| *used).map(|(slot, _)| slot.bytes(program.dtype.bytes())).fold(0, u64::saturating_add)
+/// Scratch memory of a launch; `None` where there is no kernel for it.
+fn scratch(l: &Launch, device: &Wgpu, dtype: DType) -> Option<Scratch> {
+    if dtype == DType::F32 { fits(l, &device.kernel_limits()) } else { None }
+}
+
+/// What of a launch the device touches: the host writes the results of a Gram matrix.
+fn on_device(l: &Launch) -> Operands {
+    let all = l.operands();
+    if matches!(l, Launch::Gram(_)) { Operands { writes: Vec::new(), ..all } } else { all }
+}
+
+/// Bytes of the buffers that kernels of `program` touch, and of its scratch buffers.
+pub(super) fn bytes(device: &Wgpu, program: &Program<Launch>) -> u64 {
+    let Space { used, scratch } = space(device, program);
+    let slots = program.layout.slots().iter().zip(used).filter(|(_, used)| *used);
+    slots.map(|(slot, _)| slot.bytes(program.dtype.bytes())).chain(scratch).fold(0, u64::saturating_add)
 }
 
 /// Whether there is a kernel for a launch of `program`.
-pub(super) fn has_kernel(l: &Launch, program: &Program<Launch>) -> bool {
-    footprint(l, program.dtype).is_some()
+pub(super) fn has_kernel(l: &Launch, device: &Wgpu, program: &Program<Launch>) -> bool {
+    scratch(l, device, program.dtype).is_some()
 }
 
 impl Side {
     pub fn new(device: &Arc<Wgpu>, program: &Program<Launch>) -> Result<Self> {
-        let slots = program.layout.slots().iter().zip(used(program));
+        let Space { used, scratch } = space(device, program);
+        let slots = program.layout.slots().iter().zip(used);
         let made = slots.map(|(slot, used)| used.then(|| device.buffer(slot.bytes(program.dtype.bytes()))).transpose());
         let buffers = made.collect::<Result<_>>()?;
-        Ok(Self { device: Arc::clone(device), buffers, dtype: program.dtype })
+        let scratch = scratch.into_iter().map(|bytes| device.buffer(bytes)).collect::<Result<_>>()?;
+        Ok(Self { device: Arc::clone(device), buffers, scratch, pending: Vec::new() })
     }
     fn buffer(&self, slot: usize) -> &WgpuBuffer {
         self.buffers[slot].as_ref().unwrap_or_else(|| panic!("buffer {slot} has no place on the device"))
     }
-    fn view(&self, v: &View) -> wgpu::View<'_> {
-        let View { offset, rows, cols, stride, .. } = *v;
-        wgpu::View { buffer: self.buffer(v.buffer.slot()), offset, rows, cols, stride }
-    }
-    /// Resolves a launch; `None` where there is no kernel for it.
-    pub fn bind(&mut self, l: &Launch) -> Result<Option<Segment>> {
-        if footprint(l, self.dtype).is_none() {
+    /// Resolves a launch of a program in `dtype`; `None` where there is no kernel for it.
+    pub fn bind(&mut self, l: &Launch, dtype: DType) -> Result<Option<Segment>> {
+        if scratch(l, &self.device, dtype).is_none() {
             return Ok(None);
         }
-        Ok(match l {
-            Launch::Linear(a) => Some(Segment::new(&l.operands(), Work::Wgpu(Batch(self.linear(a)?)))),
+        let place = WgpuPlace(self);
+        let work = match l {
             Launch::Gram(a) => {
-                let pending = gram_wgpu::gram(&self.device, self.view(&a.x))?;
-                // The host writes the results.
-                let operands = Operands { writes: Vec::new(), ..l.operands() };
-                Some(Segment::new(&operands, Work::WgpuGram(Box::new(Gram { args: a.clone(), pending }))))
+                let pending = gram_wgpu::gram(&self.device, place.view(&a.x))?;
+                Work::WgpuGram(Box::new(Gram { args: a.clone(), pending }))
             }
-            _ => None,
-        })
-    }
-    fn linear(&self, a: &linear::Args) -> Result<Vec<Recorded>> {
-        a.check()?;
-        let held = |matrix: &Matrix| self.device.tensor(&matrix.tensor);
-        let (w, bias) = (held(&a.w)?, a.bias.as_ref().map(held).transpose()?);
-        let call = LinearCall {
-            x: self.view(&a.x),
-            w: block(&w, &a.w),
-            transpose: a.transpose,
-            bias: bias.as_ref().zip(a.bias.as_ref()).map(|(buffer, matrix)| block(buffer, matrix)),
-            epilogue: a.epilogue(),
-            pre: a.pre.as_ref().map(|p| self.view(p)),
-            y: self.view(&a.y),
+            l => Work::Wgpu(Batch(recorded(l, &place)?)),
         };
-        linear_wgpu::linear(&self.device, &call)
+        Ok(Some(Segment::new(&on_device(l), work)))
+    }
+    /// Adds the counting of `index` to launches that are to be repeated; `false` where it is not on the device.
+    pub fn count(&self, index: IntBuffer, batch: &mut Batch) -> Result<bool> {
+        if self.buffers[index.slot()].is_none() {
+            return Ok(false);
+        }
+        let place = WgpuPlace(self);
+        let mut storage = place.storage();
+        let params = CountParams { number: storage.write_ints(index)? };
+        batch.0.push(place.record(&COUNT, &count::configuration(), storage, &params, 1)?);
+        Ok(true)
     }
     pub fn upload(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
+        // An upload comes before whatever is not submitted yet.
+        self.flush()?;
         self.device.upload(self.buffer(slot), 0, bytes)
     }
     pub fn download(&mut self, slot: usize, bytes: &mut [u8]) -> Result<()> {
+        self.flush()?;
         bytes.copy_from_slice(&self.device.download(self.buffer(slot), 0..bytes.len() as u64)?);
         Ok(())
     }
+    /// Zeroes a slot; `false` where it has no place here.
+    pub fn zero(&mut self, slot: usize, bytes: usize) -> Result<bool> {
+        let Some(buffer) = &self.buffers[slot] else { return Ok(false) };
+        if bytes > 0 {
+            let clear = Recorded::clear(buffer, 0..bytes as u64);
+            self.issue(&[clear])?;
+        }
+        Ok(true)
+    }
     pub fn run(&mut self, batch: &Batch) -> Result<()> {
-        self.device.submit(&batch.0)
+        self.issue(&batch.0)
+    }
+    fn issue(&mut self, recorded: &[Recorded]) -> Result<()> {
+        self.pending.extend_from_slice(recorded);
+        if self.pending.len() >= SUBMITTED { self.flush() } else { Ok(()) }
+    }
+    /// Hands over what waits.
+    pub fn flush(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let submitted = self.device.submit(&self.pending);
+        self.pending.clear();
+        submitted
     }
     /// Runs a Gram matrix and leaves its results on the host.
     pub fn gram<T: Real>(&mut self, gram: &Gram, host: &mut Arena<T>) -> Result<()> {
-        self.device.submit(gram.pending.recorded())?;
+        self.issue(gram.pending.recorded())?;
+        self.flush()?;
         let found = gram.pending.finish(&self.device)?;
         for (view, numbers) in [(gram.args.mean, found.mean), (gram.args.m2, found.m2)] {
             let out = host.real_mut(view.buffer);
@@ -136,10 +281,4 @@ impl Side {
         }
         Ok(())
     }
-}
-
-/// A block of a weight's buffer.
-fn block<'a>(buffer: &'a WgpuBuffer, matrix: &Matrix) -> wgpu::View<'a> {
-    let Matrix { tensor, row, col, rows, cols } = matrix;
-    wgpu::View { buffer, offset: row * tensor.cols + col, rows: *rows, cols: *cols, stride: tensor.cols }
 }
