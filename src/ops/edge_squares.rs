@@ -71,7 +71,7 @@ pub fn cpu<T: Real>(a: &Args, m: &mut Arena<T>) {
         }
         square_and_weigh(&jacobian, m.row(&a.f_hat, i), k_out, &mut sums);
     }
-    add_transposed(m.real_mut(a.out.buffer), &sums, k_in, k_out);
+    add_transposed(m, &a.out, &sums);
 }
 
 /// sums[j, i] += (f_j J_ji)^2.
@@ -83,11 +83,11 @@ fn square_and_weigh<T: Real>(jacobian: &[T], f_hat: &[T], k_out: usize, sums: &m
 }
 
 /// out[i, j] += sums[j, i].
-fn add_transposed<T: Real>(out: &mut [T], sums: &[T], k_in: usize, k_out: usize) {
-    for j in 0..k_in {
-        for i in 0..k_out {
-            out[i * k_in + j] += sums[j * k_out + i];
-        }
+fn add_transposed<T: Real>(m: &mut Arena<T>, out: &View, sums: &[T]) {
+    let buffer = m.real_mut(out.buffer);
+    for i in 0..out.rows {
+        let column = sums[i..].iter().step_by(out.rows);
+        buffer[out.range(i)].iter_mut().zip(column).for_each(|(out, sum)| *out += *sum);
     }
 }
 
@@ -149,7 +149,7 @@ pub fn cpu_rank_one<T: Real>(a: &RankOneArgs, m: &mut Arena<T>) {
             }
         }
     }
-    add_transposed(m.real_mut(a.out.buffer), &sums, k_in, k_out);
+    add_transposed(m, &a.out, &sums);
 }
 
 /// out[i, j] += sum over rows of (J_ji f_j)^2, from tangents that another launch has pushed through
@@ -216,4 +216,20 @@ pub fn cpu_cotangent<T: Real>(a: &CotangentArgs, m: &mut Arena<T>) {
         }
     }
     m.put(a.out.buffer, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, read};
+    use super::*;
+
+    #[test]
+    fn sums_are_added_where_the_view_lies() {
+        let mut f = Fixture::default();
+        let out = f.input(2, 3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let mut m = f.arena::<f64>();
+        // [k_in, k_out]
+        add_transposed(&mut m, &out, &[10.0, 20.0, 30.0, 40.0, 50.0, 60.0]);
+        assert_eq!(read(&m, &out), [11.0, 32.0, 53.0, 24.0, 45.0, 66.0]);
+    }
 }
