@@ -6,6 +6,7 @@
 
 pub mod activation;
 mod activation_cuda;
+mod activation_wgpu;
 pub mod attention;
 mod attention_cuda;
 pub mod attention_edges;
@@ -26,14 +27,17 @@ mod edge_sums_cuda;
 mod elementary;
 pub mod embed;
 mod embed_cuda;
+mod embed_wgpu;
 mod extents;
 #[cfg(test)]
 mod fixture;
 pub mod forest;
 pub mod gated;
 mod gated_cuda;
+mod gated_wgpu;
 pub mod gather;
 mod gather_cuda;
+mod gather_wgpu;
 pub mod gram;
 mod gram_cuda;
 pub mod gram_wgpu;
@@ -64,6 +68,7 @@ mod probes_cuda;
 mod product_cuda;
 pub mod rope;
 mod rope_cuda;
+mod rope_wgpu;
 mod rows;
 pub mod scratch;
 pub mod sdpa;

@@ -51,10 +51,20 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Activation => activation_wgpu, fits, bind;
+    ActivationTangent => activation_wgpu, tangent_fits, tangent_bind;
     Copy => copy_wgpu, fits, bind;
+    Embed => embed_wgpu, fits, bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
+    Gated => gated_wgpu, fits, bind;
+    GatedTangent => gated_wgpu, tangent_fits, tangent_bind;
+    Gather => gather_wgpu, fits, bind;
     Linear => linear_wgpu, fits, bind;
+    Rope => rope_wgpu, fits, bind;
     Scale => copy_wgpu, scale_fits, scale_bind;
+    Scatter => gather_wgpu, scatter_fits, scatter_bind;
+    Softcap => activation_wgpu, softcap_fits, softcap_bind;
+    TokenEmbed => embed_wgpu, token_fits, token_bind;
 }
 
 /// The operations that have WGSL kernels, as [`crate::device::placement::Placed`] names them.
