@@ -59,14 +59,14 @@ fn rope_f32(
         if row >= p.rows {
             return;
         }
-        let from = p.x_offset + row * p.x_stride + head * p.x_pitch + j;
+        let of_x = p.x_offset + row * p.x_stride + head * p.x_pitch + j;
         let to = p.y_offset + row * p.y_stride + head * p.y_pitch + j;
-        let right = {{X}}[from + p.half];
+        let right = {{X}}[of_x + p.half];
         if j >= p.half {
             y[to + p.half] = right;
             continue;
         }
-        let left = {{X}}[from];
+        let left = {{X}}[of_x];
         let position = min(positions[p.positions_offset + (p.first + row) % p.n], p.positions_bound - 1u);
         let c = cosines[position * p.half + j];
         let s = p.sign * sines[position * p.half + j];

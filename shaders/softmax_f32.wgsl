@@ -37,21 +37,21 @@ fn softmax_f32(
     if row >= p.rows {
         return;
     }
-    let from = p.x_offset + row * p.x_stride;
+    let of_x = p.x_offset + row * p.x_stride;
     // An invocation without columns takes the first.
-    var largest = x[from];
+    var largest = x[of_x];
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
-        largest = max(largest, x[from + c]);
+        largest = max(largest, x[of_x + c]);
     }
     largest = largest_of(largest, thread);
     var total = 0.0;
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
-        total += exp_below(x[from + c] - largest, 0.0);
+        total += exp_below(x[of_x + c] - largest, 0.0);
     }
     let inverse = 1.0 / total_of(total, thread);
     let to = p.y_offset + row * p.y_stride;
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
-        let value = x[from + c];
+        let value = x[of_x + c];
         y[to + c] = exp_below(value - largest, 0.0) * inverse * select(1.0, value, p.solu != 0u);
     }
 }

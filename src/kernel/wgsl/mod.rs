@@ -20,12 +20,15 @@
 
 pub mod activation;
 pub mod affine;
+pub mod chunk;
 pub mod count;
 pub mod embed;
 pub mod gather;
 pub mod gram;
 pub mod linear;
+pub mod norm;
 pub mod probe;
+pub mod probes;
 pub mod rope;
 pub mod softmax;
 
@@ -40,12 +43,19 @@ pub static KERNELS: &[&Kernel] = &[
     &affine::AFFINE,
     &gram::CENTRE,
     &gram::CENTRE_FOLD,
+    &chunk::CHUNK,
     &count::COUNT,
     &embed::EMBED,
     &gather::GATHER,
     &gram::GRAM,
     &linear::LINEAR,
+    &norm::NORM,
+    &norm::HALF,
+    &norm::SLOPE,
     &probe::PROBE,
+    &probes::PROBE_ROWS,
+    &probes::PROBE_SUMS,
+    &chunk::READOUT,
     &rope::ROPE,
     &gather::SCATTER,
     &softmax::SOFTMAX,
@@ -145,6 +155,8 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/logistic.wgsl"
     "frag/params_immediates.wgsl"
     "frag/params_uniform.wgsl"
+    "frag/probe_params.wgsl"
+    "frag/probe_signs.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
     "frag/reduce.wgsl"
