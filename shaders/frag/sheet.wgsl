@@ -13,8 +13,8 @@ struct Cell {
     step: u32,
 }
 
-fn cell(group: vec3<u32>, groups: vec3<u32>, thread: u32) -> Cell {
-    let unit = unit_of(group, groups);
+// The cell of an invocation of the workgroup of tile `unit`.
+fn cell(unit: u32, thread: u32) -> Cell {
     let step = {{THREADS}}u >> p.log_columns;
     let row = unit / p.column_tiles * step * {{DEEP}}u + (thread >> p.log_columns);
     let column = ((unit % p.column_tiles) << p.log_columns) + (thread & ((1u << p.log_columns) - 1u));

@@ -3,13 +3,13 @@
 use super::copy::{Args, FillArgs, ScaleArgs};
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace};
-use super::pieces::pieces;
+use super::pieces::{Piece, pieces};
 use crate::device::wgpu::Recorded;
 use crate::device::{Tensor, View};
 use crate::error::Result;
 use crate::kernel::sheet::Sheet;
-use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::affine::{self, ADDS, AFFINE, AffineParams, HAS_B, HAS_W, HAS_X};
+use crate::kernel::wgsl::{Limits, flags};
 
 /// Scratch memory; `None` where there is no kernel.
 pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
@@ -56,10 +56,9 @@ fn affine(
     y: &View,
     accumulate: bool,
 ) -> Result<Vec<Recorded>> {
-    let flags = [(x.is_some(), HAS_X), (w.is_some(), HAS_W), (b.is_some(), HAS_B), (accumulate, ADDS)];
-    let flags = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
+    let flags = flags([(x.is_some(), HAS_X), (w.is_some(), HAS_W), (b.is_some(), HAS_B), (accumulate, ADDS)]);
     let all = pieces(y.rows, 1, x.into_iter().chain([y]), [], at.limits().binding).unwrap_or_default();
-    let record = |piece: super::pieces::Piece| {
+    let record = |piece: Piece| {
         let (x, y) = (x.map(|x| piece.rows_of(x)), piece.rows_of(y));
         let sheet = Sheet::new(y.rows as u32, y.cols as u32, affine::DEEP);
         let mut storage = at.storage();

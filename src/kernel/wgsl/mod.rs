@@ -18,19 +18,49 @@
 //! - No subgroups, no f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
 //!   fragments `exp_below`, `logistic`, `act_*` and `accurate` are not.
 
+pub mod activation;
 pub mod affine;
+pub mod chunk;
 pub mod count;
+pub mod embed;
+pub mod gather;
 pub mod gram;
 pub mod linear;
+pub mod norm;
 pub mod probe;
+pub mod probes;
+pub mod rope;
+pub mod softmax;
 
 use super::registry::{Configuration, Kernel};
 use super::template::Value;
 use super::tuning;
 
 /// Every WGSL kernel, in the order of `mechgraph kernels --list`.
-pub static KERNELS: &[&Kernel] =
-    &[&affine::AFFINE, &gram::CENTRE, &gram::CENTRE_FOLD, &count::COUNT, &gram::GRAM, &linear::LINEAR, &probe::PROBE];
+pub static KERNELS: &[&Kernel] = &[
+    &activation::ACTIVATION,
+    &activation::TANGENT,
+    &affine::AFFINE,
+    &gram::CENTRE,
+    &gram::CENTRE_FOLD,
+    &chunk::CHUNK,
+    &count::COUNT,
+    &embed::EMBED,
+    &gather::GATHER,
+    &gram::GRAM,
+    &linear::LINEAR,
+    &norm::NORM,
+    &norm::HALF,
+    &norm::SLOPE,
+    &probe::PROBE,
+    &probes::PROBE_ROWS,
+    &probes::PROBE_SUMS,
+    &chunk::READOUT,
+    &rope::ROPE,
+    &gather::SCATTER,
+    &softmax::SOFTMAX,
+    &softmax::TANGENT,
+];
 
 /// What an adapter offers to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +137,7 @@ macro_rules! fragments {
 
 /// The included files, by their path from `shaders/`.
 pub static FRAGMENTS: &[(&str, &str)] = fragments! {
+    "frag/accurate.wgsl"
     "frag/act_gelu.wgsl"
     "frag/act_gelu_new.wgsl"
     "frag/act_identity.wgsl"
@@ -124,8 +155,12 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/logistic.wgsl"
     "frag/params_immediates.wgsl"
     "frag/params_uniform.wgsl"
+    "frag/probe_params.wgsl"
+    "frag/probe_signs.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
+    "frag/reduce.wgsl"
+    "frag/reduce_max.wgsl"
     "frag/sheet.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
@@ -162,6 +197,11 @@ pub fn in_place(constants: super::Constants, same: bool) -> super::Constants {
 /// binding, `APART` 1 where there is one of its own.
 pub fn joint(constants: super::Constants, word: &str, [first, second]: [&str; 2], same: bool) -> super::Constants {
     constants.int("APART", usize::from(!same)).word(word, if same { first } else { second })
+}
+
+/// The sum of the flags that are set.
+pub fn flags<const N: usize>(all: [(bool, u32); N]) -> u32 {
+    all.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum()
 }
 
 /// The constants that the width of loads sets: `v4` reads rows in whole quads.

@@ -7,7 +7,7 @@ mod wgpu;
 
 pub(super) use cuda::Place;
 pub use cuda::{cuda_bytes, cuda_calls};
-pub(super) use storage::{Storage, together};
+pub(super) use storage::together;
 pub use wgpu::wgpu_operations;
 pub(super) use wgpu::{Scratch, WgpuPlace};
 

@@ -120,6 +120,12 @@ impl<'a> Storage<'a> {
             }
         }
     }
+    /// Binds rows of a weight, or what stands in for one that is absent: the place of the first row's first element.
+    pub fn weight_rows(&mut self, t: Option<&Tensor>, rows: Range<usize>) -> Result<u32> {
+        let Some(t) = t else { return Ok(self.absent(false)) };
+        let buffer = self.place.tensor(t)?;
+        self.bind(&buffer, rows.start * t.cols..rows.end * t.cols, false)
+    }
     /// Binds the elements `range` of a table or a scratch buffer as an input: the place of the first.
     pub fn read_buffer(&mut self, buffer: &WgpuBuffer, range: Range<usize>) -> Result<u32> {
         self.bind(buffer, range, false)

@@ -51,10 +51,35 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Activation => activation_wgpu, fits, bind;
+    ActivationTangent => activation_wgpu, tangent_fits, tangent_bind;
+    Basis => probes_wgpu, basis_fits, basis_bind;
+    Chunk => probes_wgpu, chunk_fits, chunk_bind;
     Copy => copy_wgpu, fits, bind;
+    Embed => embed_wgpu, fits, bind;
+    Features => probes_wgpu, feature_fits, feature_bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
+    Gated => gated_wgpu, fits, bind;
+    GatedTangent => gated_wgpu, tangent_fits, tangent_bind;
+    Gather => gather_wgpu, fits, bind;
     Linear => linear_wgpu, fits, bind;
+    Mask => mask_wgpu, fits, bind;
+    Norm => norm_wgpu, fits, bind;
+    NormCotangent => norm_wgpu, cotangent_fits, cotangent_bind;
+    NormTangent => norm_wgpu, tangent_fits, tangent_bind;
+    Normalise => norm_wgpu, normalise_fits, normalise_bind;
+    NormaliseCotangent => norm_wgpu, normalise_cotangent_fits, normalise_cotangent_bind;
+    NormaliseTangent => norm_wgpu, normalise_tangent_fits, normalise_tangent_bind;
+    Probes => probes_wgpu, fits, bind;
+    Readout => mask_wgpu, readout_fits, readout_bind;
+    Rope => rope_wgpu, fits, bind;
     Scale => copy_wgpu, scale_fits, scale_bind;
+    Scatter => gather_wgpu, scatter_fits, scatter_bind;
+    Softcap => activation_wgpu, softcap_fits, softcap_bind;
+    TokenEmbed => embed_wgpu, token_fits, token_bind;
+    Variance => norm_wgpu, variance_fits, variance_bind;
+    VarianceCotangent => norm_wgpu, variance_cotangent_fits, variance_cotangent_bind;
+    VarianceTangent => norm_wgpu, variance_tangent_fits, variance_tangent_bind;
 }
 
 /// The operations that have WGSL kernels, as [`crate::device::placement::Placed`] names them.

@@ -9,7 +9,7 @@ use mechgraph::ops::probes::{self, Kind};
 use mechgraph::ops::{Launch, copy, mask};
 
 use super::against_cpu::{Case, agrees, agrees_on, inside};
-use super::planted::{all_caught, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug};
 use super::{Backend, bar, on_every_backend, rounded};
 
 fn table(dtype: DType, rows: usize, cols: usize, seed: u64) -> Tensor {
@@ -188,26 +188,28 @@ on_every_backend! {
     fn a_loop_over_chunks_reads_its_number_in_f64(backend: Backend) { agrees::<f64>(backend, 1e-15, repeated) }
 }
 
+/// What the planted bugs must make fail.
+fn sound(device: &Device) -> Result<(), String> {
+    for chunk in 0..2 {
+        for form in [masked, of_features, of_rows, of_directions] {
+            agrees_on::<f32>(device, 1e-6, |dtype| form(dtype, SHAPES[1], chunk))?;
+        }
+        agrees_on::<f32>(device, 1e-6, |dtype| read_out(dtype, (41, 3, 70, 9), chunk))?;
+    }
+    for kind in KINDS {
+        for mapped in [false, true] {
+            agrees_on::<f32>(device, 1e-6, |dtype| probed(dtype, kind, FIELDS[2], mapped, 0))?;
+        }
+    }
+    for squared in [false, true] {
+        agrees_on::<f32>(device, 1e-6, |dtype| cotangents(dtype, EDGES[1], squared, 1))?;
+        agrees_on::<f32>(device, 1e-6, |dtype| cotangents(dtype, EDGES[3], squared, 0))?;
+    }
+    agrees_on::<f32>(device, 1e-6, |dtype| tangents(dtype, EDGES[2], 1))
+}
+
 #[test]
 fn cuda_interpreter_bugs_planted_in_chunks_and_probes_are_caught() {
-    let check = |device: &Device| {
-        for chunk in 0..2 {
-            for form in [masked, of_features, of_rows, of_directions] {
-                agrees_on::<f32>(device, 1e-6, |dtype| form(dtype, SHAPES[1], chunk))?;
-            }
-            agrees_on::<f32>(device, 1e-6, |dtype| read_out(dtype, (41, 3, 70, 9), chunk))?;
-        }
-        for kind in KINDS {
-            for mapped in [false, true] {
-                agrees_on::<f32>(device, 1e-6, |dtype| probed(dtype, kind, FIELDS[2], mapped, 0))?;
-            }
-        }
-        for squared in [false, true] {
-            agrees_on::<f32>(device, 1e-6, |dtype| cotangents(dtype, EDGES[1], squared, 1))?;
-            agrees_on::<f32>(device, 1e-6, |dtype| cotangents(dtype, EDGES[3], squared, 0))?;
-        }
-        agrees_on::<f32>(device, 1e-6, |dtype| tangents(dtype, EDGES[2], 1))
-    };
     all_caught(
         &[
             bug("chunk_sm80", "every chunk is the first", "ld.global.u32   %chunk, [%base];", "mov.u32 %chunk, 0;"),
@@ -278,6 +280,49 @@ fn cuda_interpreter_bugs_planted_in_chunks_and_probes_are_caught() {
             ),
             bug("edge_cotangents_sm80", "positions of the next sample", "setp.gt.and.s32 %present", "setp.ge.and.s32 %present"),
         ],
-        check,
+        sound,
+    );
+}
+
+#[test]
+fn wgpu_llvmpipe_bugs_planted_in_chunks_are_caught() {
+    all_caught_on_wgpu(
+        &[
+            bug(
+                "chunk_f32",
+                "every chunk is the first",
+                "let chunk = index[p.index_offset];",
+                "let chunk = 0u * index[p.index_offset];",
+            ),
+            bug("chunk_f32", "rows behind the last have directions", "if there >= p.count {", "if there >= p.count + 9u {"),
+            bug("chunk_f32", "the mask of another probe", "p.first_probe + row / p.n", "p.first_probe + row % p.n"),
+            bug(
+                "readout_f32",
+                "masks of another chunk",
+                "index[p.index_offset] * p.probes + p.first_probe",
+                "index[p.index_offset] * 0u + p.first_probe",
+            ),
+            bug("readout_f32", "y is written over", "y[to] += sums[thread];", "y[to] = sums[thread];"),
+            bug("readout_f32", "the last row is left out", "i < p.n;", "i + 1u < p.n;"),
+            bug(
+                "readout_f32",
+                "half of the sums are lost",
+                "sums[thread] += sums[thread + half];",
+                "sums[thread] += 0.0 * sums[thread + half];",
+            ),
+            bug("probe_rows_f32", "signs do not depend on the sample", "vec2<u32>(row / p.positions, 0u)", "vec2<u32>(0u, 0u)"),
+            bug("probe_rows_f32", "a wrong shift", "shifted(z, 27u)", "shifted(z, 26u)"),
+            bug("probe_rows_f32", "no carry", "select(0u, 1u, low < a.x)", "0u"),
+            bug("probe_rows_f32", "no position is the feature's", "number / p.sources == t", "true"),
+            bug(
+                "probe_sums_f32",
+                "no barrier before the signs are read",
+                ");\n        workgroupBarrier();\n        if column",
+                ");\n        if column",
+            ),
+            bug("probe_sums_f32", "the signs of the first features", "let feature = base + thread", "let feature = thread"),
+            bug("probe_sums_f32", "rows without a probe have signs", "select(0u, 1u, field.there && row < p.rows)", "1u"),
+        ],
+        sound,
     );
 }

@@ -6,7 +6,7 @@ use mechgraph::ops::activation::{self, Activation};
 use mechgraph::ops::{Launch, copy, gated, softcap};
 
 use super::against_cpu::{Case, agrees, agrees_on, inside};
-use super::planted::{all_caught, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug};
 use super::{Backend, bar, on_every_backend, rounded};
 
 /// Rows, columns and probes: single ones, a tile's edge, ragged ones.
@@ -176,24 +176,26 @@ on_every_backend! {
     fn derivatives_and_their_transposes_are_adjoint_in_f64(backend: Backend) { adjoints::<f64>(backend, 1e-12) }
 }
 
+/// What the planted bugs must make fail.
+fn sound(device: &Device) -> Result<(), String> {
+    let shapes = [(33, 40, 9), (3, 300, 1)];
+    for shape in shapes {
+        agrees_on::<f32>(device, 1e-6, |dtype| gate(dtype, Activation::Silu, shape))?;
+        agrees_on::<f32>(device, 1e-6, |dtype| capped(dtype, shape, false))?;
+        for transpose in [false, true] {
+            agrees_on::<f32>(device, 1e-6, |dtype| gate_derivative(dtype, Activation::Silu, shape, transpose))?;
+            agrees_on::<f32>(device, 1e-6, |dtype| derivative(dtype, Activation::Solu, shape, transpose))?;
+        }
+        agrees_on::<f32>(device, 1e-6, |dtype| activated(dtype, Activation::Solu, shape))?;
+        for form in 0..7 {
+            agrees_on::<f32>(device, 1e-6, |dtype| affine(dtype, form, shape))?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn cuda_interpreter_bugs_planted_in_elementwise_kernels_are_caught() {
-    let shapes = [(33, 40, 9), (3, 300, 1)];
-    let check = |device: &Device| {
-        for shape in shapes {
-            agrees_on::<f32>(device, 1e-6, |dtype| gate(dtype, Activation::Silu, shape))?;
-            agrees_on::<f32>(device, 1e-6, |dtype| capped(dtype, shape, false))?;
-            for transpose in [false, true] {
-                agrees_on::<f32>(device, 1e-6, |dtype| gate_derivative(dtype, Activation::Silu, shape, transpose))?;
-                agrees_on::<f32>(device, 1e-6, |dtype| derivative(dtype, Activation::Solu, shape, transpose))?;
-            }
-            agrees_on::<f32>(device, 1e-6, |dtype| activated(dtype, Activation::Solu, shape))?;
-            for form in 0..7 {
-                agrees_on::<f32>(device, 1e-6, |dtype| affine(dtype, form, shape))?;
-            }
-        }
-        Ok(())
-    };
     all_caught(
         &[
             bug("activation_sm80", "the last row is left out", "%left, 0, %inside;", "%left, 1, %inside;"),
@@ -244,6 +246,60 @@ fn cuda_interpreter_bugs_planted_in_elementwise_kernels_are_caught() {
                 "mov.f32 %factor, %in;",
             ),
         ],
-        check,
+        sound,
+    );
+}
+
+#[test]
+fn wgpu_llvmpipe_bugs_planted_in_elementwise_kernels_are_caught() {
+    all_caught_on_wgpu(
+        &[
+            bug("activation_f32", "the last row is left out", "if row >= p.rows {", "if row + 1u >= p.rows {"),
+            bug("activation_f32", "a column too many", "if own.column >= p.cols {", "if own.column > p.cols {"),
+            bug("activation_f32", "the cap is not undone", "p.cap * act(", "act("),
+            bug("activation_f32", "the gate is open", "value *= u[p.u_offset", "value += 0.0 * u[p.u_offset"),
+            bug(
+                "activation_f32",
+                "every tile of columns is the first",
+                "let column = ((unit % p.column_tiles) << p.log_columns) +",
+                "let column =",
+            ),
+            bug("activation_tangent_f32", "the gate scales nothing", "slope *= u[p.u_offset", "slope += 0.0 * u[p.u_offset"),
+            bug(
+                "activation_tangent_f32",
+                "only the first probes of a tile",
+                "probe < min(first + 8u,",
+                "probe < min(first + 4u,",
+            ),
+            bug(
+                "activation_tangent_f32",
+                "the probes of every tile are the first",
+                "let row = probe * p.rows",
+                "let row = (probe - first) * p.rows",
+            ),
+            bug("affine_f32", "sums are written over", "value += y[at];", ""),
+            bug("affine_f32", "the bias of another column", "shift = b[own.column];", "shift = b[0];"),
+            bug(
+                "softmax_f32",
+                "no barrier before the parts are read",
+                "total_of_parts[thread] = value;\n    workgroupBarrier();",
+                "total_of_parts[thread] = value;",
+            ),
+            bug(
+                "softmax_f32",
+                "only half of the parts are summed",
+                "total_of_parts[thread + half];",
+                "0.0 * total_of_parts[thread + half];",
+            ),
+            bug("solu_tangent_f32", "the share is added", "-left * share", "left * share"),
+            bug(
+                "solu_tangent_f32",
+                "each probe has a primal of its own",
+                "let primal = row % p.rows;",
+                "let primal = min(row, p.rows - 1u);",
+            ),
+            bug("solu_tangent_f32", "J is its own transpose", "select(1.0, x[x_row + c], p.transpose != 0u)", "1.0"),
+        ],
+        sound,
     );
 }

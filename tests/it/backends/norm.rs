@@ -8,7 +8,7 @@ use mechgraph::ops::norm::{
 };
 
 use super::against_cpu::{Case, agrees, agrees_on, inside};
-use super::planted::{all_caught, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug};
 use super::{Backend, on_every_backend, rounded};
 
 /// Rows, columns, probes.
@@ -135,18 +135,20 @@ on_every_backend! {
     fn halves_of_a_layer_norm_with_their_derivatives_in_f64(backend: Backend) { all_halves::<f64>(backend) }
 }
 
+/// What the planted bugs must make fail.
+fn sound(device: &Device) -> Result<(), String> {
+    let shape = (5, 129, 2);
+    for kind in [Kind::Layer, Kind::Rms] {
+        agrees_on::<f32>(device, 5e-6, |dtype| whole(dtype, kind, shape, true))?;
+        for transpose in [false, true] {
+            agrees_on::<f32>(device, 5e-6, |dtype| slope(dtype, kind, shape, transpose, false))?;
+        }
+    }
+    (0..PASSES).try_for_each(|pass| agrees_on::<f32>(device, 5e-6, |dtype| half(dtype, pass, shape)))
+}
+
 #[test]
 fn cuda_interpreter_bugs_planted_in_norms_are_caught() {
-    let shape = (5, 129, 2);
-    let check = |device: &Device| {
-        for kind in [Kind::Layer, Kind::Rms] {
-            agrees_on::<f32>(device, 5e-6, |dtype| whole(dtype, kind, shape, true))?;
-            for transpose in [false, true] {
-                agrees_on::<f32>(device, 5e-6, |dtype| slope(dtype, kind, shape, transpose, false))?;
-            }
-        }
-        (0..PASSES).try_for_each(|pass| agrees_on::<f32>(device, 5e-6, |dtype| half(dtype, pass, shape)))
-    };
     all_caught(
         &[
             bug("norm_sm80", "a row too many", "setp.ge.u32     %more, %row, %rows;", "setp.gt.u32 %more, %row, %rows;"),
@@ -186,6 +188,42 @@ fn cuda_interpreter_bugs_planted_in_norms_are_caught() {
             ),
             bug("norm_half_sm80", "half of the slope is forgotten", "mul.rn.f32 %slope, %slope, 0f3F000000;", ""),
         ],
-        check,
+        sound,
+    );
+}
+
+#[test]
+fn wgpu_llvmpipe_bugs_planted_in_norms_are_caught() {
+    all_caught_on_wgpu(
+        &[
+            bug("norm_f32", "eps is left out", "p.share, p.eps));", "p.share, 0.0));"),
+            bug(
+                "norm_f32",
+                "the second half of the parts is lost",
+                "total_of_parts[thread + half];",
+                "0.0 * total_of_parts[thread + half];",
+            ),
+            bug("norm_f32", "the last column is left out", "c < p.cols; c += 128u", "c + 1u < p.cols; c += 128u"),
+            bug(
+                "norm_slope_f32",
+                "the primal row of another probe",
+                "let primal = unit % p.rows;",
+                "let primal = min(unit + 1u, p.rows - 1u);",
+            ),
+            bug("norm_slope_f32", "the product with n is added", "fma(-along,", "fma(along,"),
+            bug("norm_slope_f32", "what is there is not added to", "value += dy[to + c];", ""),
+            bug("norm_slope_f32", "the gain on the other side", "before == (", "before != ("),
+            bug(
+                "norm_slope_f32",
+                "columns behind the first 128 are left out",
+                "c < p.cols; c += 128u",
+                "c < min(p.cols, 128u); c += 128u",
+            ),
+            bug("norm_half_f32", "a negative variance has a slope", "0.0, variance < 0.0)", "0.0, variance < -100.0)"),
+            bug("norm_half_f32", "half of the slope is forgotten", "-0.5 * inverse * inverse", "-inverse * inverse"),
+            bug("norm_half_f32", "dx is not centred", "dx[of_dx + c] - sums.x * p.share", "dx[of_dx + c]"),
+            bug("norm_half_f32", "the row of another probe", "row % p.rows * p.x_stride", "min(row, p.rows - 1u) * p.x_stride"),
+        ],
+        sound,
     );
 }

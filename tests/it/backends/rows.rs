@@ -5,11 +5,11 @@ use mechgraph::ops::packing::Heads;
 use mechgraph::ops::{Launch, embed, gather, rope, token_embed};
 
 use super::against_cpu::{Case, agrees, agrees_on, inside};
-use super::planted::{all_caught, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug};
 use super::{Backend, on_every_backend, rounded};
 
 /// Rows there are, rows chosen, columns, probes.
-const CHOICES: [(usize, usize, usize, usize); 4] = [(1, 1, 1, 1), (5, 4, 3, 2), (7, 70, 130, 3), (40, 9, 33, 1)];
+const CHOICES: [(usize, usize, usize, usize); 5] = [(1, 1, 1, 1), (5, 4, 3, 2), (7, 70, 130, 3), (40, 9, 33, 1), (9, 300, 2, 2)];
 
 /// Numbers below `n`.
 fn below(n: usize, count: usize) -> Vec<u32> {
@@ -142,21 +142,24 @@ on_every_backend! {
     fn rotary_embeddings_in_f64(backend: Backend) { all_turns::<f64>(backend) }
 }
 
+/// What the planted bugs must make fail.
+fn sound(device: &Device) -> Result<(), String> {
+    for scatter in [false, true] {
+        agrees_on::<f32>(device, 1e-6, |dtype| chosen(dtype, CHOICES[2], scatter))?;
+        agrees_on::<f32>(device, 1e-6, |dtype| chosen(dtype, CHOICES[3], scatter))?;
+        agrees_on::<f32>(device, 1e-6, |dtype| chosen(dtype, CHOICES[4], scatter))?;
+    }
+    agrees_on::<f32>(device, 1e-6, |dtype| embedded(dtype, (3, 5, 17), true))?;
+    agrees_on::<f32>(device, 1e-6, |dtype| placed(dtype, (15, 17), 7))?;
+    for inverse in [false, true] {
+        agrees_on::<f32>(device, 1e-6, |dtype| turned(dtype, TURNS[1], inverse, true))?;
+        agrees_on::<f32>(device, 1e-6, |dtype| turned(dtype, TURNS[3], inverse, false))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn cuda_interpreter_bugs_planted_in_rows_are_caught() {
-    let check = |device: &Device| {
-        for scatter in [false, true] {
-            agrees_on::<f32>(device, 1e-6, |dtype| chosen(dtype, CHOICES[2], scatter))?;
-            agrees_on::<f32>(device, 1e-6, |dtype| chosen(dtype, CHOICES[3], scatter))?;
-        }
-        agrees_on::<f32>(device, 1e-6, |dtype| embedded(dtype, (3, 5, 17), true))?;
-        agrees_on::<f32>(device, 1e-6, |dtype| placed(dtype, (15, 17), 7))?;
-        for inverse in [false, true] {
-            agrees_on::<f32>(device, 1e-6, |dtype| turned(dtype, TURNS[1], inverse, true))?;
-            agrees_on::<f32>(device, 1e-6, |dtype| turned(dtype, TURNS[3], inverse, false))?;
-        }
-        Ok(())
-    };
     all_caught(
         &[
             bug("gather_sm80", "every probe is the first", "mad.lo.s64      %x_at, %wide, %x_probe, %x_at;", ""),
@@ -193,6 +196,47 @@ fn cuda_interpreter_bugs_planted_in_rows_are_caught() {
                 "setp.le.u32 %pair, %within, %half;",
             ),
         ],
-        check,
+        sound,
+    );
+}
+
+#[test]
+fn wgpu_llvmpipe_bugs_planted_in_rows_are_caught() {
+    all_caught_on_wgpu(
+        &[
+            bug("gather_f32", "every probe is the first", "row / p.m * p.n + min(", "min("),
+            bug(
+                "gather_f32",
+                "the first row instead of the chosen",
+                "chosen[p.chosen_offset + row % p.m]",
+                "chosen[p.chosen_offset]",
+            ),
+            bug("scatter_f32", "of 32 numbers only the first counts", "rest &= rest - 1u", "rest = 0u"),
+            bug(
+                "scatter_f32",
+                "the bits of another block",
+                "if block + thread < p.m && chosen[p.chosen_offset + block + thread]",
+                "if block + thread < p.m && chosen[p.chosen_offset + thread]",
+            ),
+            bug(
+                "scatter_f32",
+                "bits are not taken back",
+                "atomicStore(&found[thread], 0u);",
+                "if block == 0u { atomicStore(&found[thread], 0u); }",
+            ),
+            bug(
+                "scatter_f32",
+                "no barrier before the bits are read",
+                "workgroupBarrier();\n        for (var word",
+                "for (var word",
+            ),
+            bug("embed_f32", "positions do not begin again", "row % p.seq", "row"),
+            bug("embed_f32", "no scale", "p.scale * w_e[", "w_e["),
+            bug("rope_f32", "the other direction", "p.sign * sines", "sines"),
+            bug("rope_f32", "positions of another row", "(p.first + row) % p.n", "p.first % p.n"),
+            bug("rope_f32", "the right half is not turned", "fma(right, c, left * s)", "right"),
+            bug("rope_f32", "what is copied is turned", "if j >= p.half {", "if j > p.half {"),
+        ],
+        sound,
     );
 }
