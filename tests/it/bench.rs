@@ -53,6 +53,14 @@ const ALL: [&str; 27] = [
     "readout",
 ];
 
+#[test]
+fn the_script_for_gpus_runs_every_operation() {
+    let script = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/device.sh")).unwrap();
+    let (_, list) = script.split_once("\nops=(").unwrap();
+    let named: Vec<&str> = list.split_once(')').unwrap().0.split_whitespace().collect();
+    assert_eq!(named, ALL);
+}
+
 /// Holds that there is a row for every operation in f32 and f64.
 fn assert_all(rows: &[Value]) {
     let names: Vec<_> = rows.iter().map(|r| (r["op"].as_str().unwrap(), r["dtype"].as_str().unwrap())).collect();

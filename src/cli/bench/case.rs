@@ -168,16 +168,14 @@ impl Parts {
         self.move_elements(rows as f64 * cols as f64);
         view
     }
-    /// The column of the largest number in each row of an input; of a plan none.
-    pub fn largest(&self, input: &View) -> Vec<u32> {
-        let Some(Input { view, numbers }) = self.inputs.iter().find(|i| i.view == *input).filter(|_| !self.plan) else {
-            return Vec::new();
-        };
-        let best = |i: usize| {
-            let at = |j: usize| numbers.at(i * view.cols + j);
+    /// Tells the column of the largest number in a row of an input.
+    pub fn largest(&self, input: &View) -> impl Fn(usize) -> u32 + Sync + Send + use<> {
+        let found = self.inputs.iter().find(|i| i.view == *input).copied();
+        move |row| {
+            let Some(Input { view, numbers }) = found else { return 0 };
+            let at = |j: usize| numbers.at(row * view.cols + j);
             (0..view.cols).fold((0, f64::NEG_INFINITY), |best, j| if at(j) > best.1 { (j as u32, at(j)) } else { best }).0
-        };
-        (0..view.rows).into_par_iter().map(best).collect()
+        }
     }
     /// A matrix that is made by launches that are not timed, to be read.
     pub fn prepared(&mut self, rows: usize, cols: usize) -> View {
@@ -264,7 +262,7 @@ impl Parts {
             return whole;
         }
         let (x, rounded) = (whole.to_f64(), self.rounded);
-        let at = |i: usize| x[(i / d).max(i % d) * d + (i / d).min(i % d)] + if i % (d + 1) == 0 { diagonal } else { 0.0 };
+        let at = |i: usize| x[(i / d).max(i % d) * d + (i / d).min(i % d)] + if i.is_multiple_of(d + 1) { diagonal } else { 0.0 };
         let round = |x: f64| if rounded == DType::F32 { f64::from(x as f32) } else { x };
         Tensor::from_f64(whole.dtype(), d, d, (0..d * d).map(|i| round(at(i))).collect())
     }

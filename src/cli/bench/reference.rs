@@ -141,7 +141,7 @@ mod tests {
                 let slab = if a.tangent { SLAB } else { 1 };
                 let of = |i: usize, j: usize| {
                     let z0 = z(i - i % slab, j) + bias[j];
-                    if i % slab == 0 { ACTIVATION.value(z0) } else { ACTIVATION.derivative(z0) * z(i, j) }
+                    if i.is_multiple_of(slab) { ACTIVATION.value(z0) } else { ACTIVATION.derivative(z0) * z(i, j) }
                 };
                 (0..n * m).map(|e| of(e / m, e % m)).collect()
             }

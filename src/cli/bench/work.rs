@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use super::case::{Case, Costs, Parts};
+use super::case::{Case, Costs, Output, Parts};
 use super::ops;
 use crate::device::DType;
 use crate::error::{Error, Result};
@@ -17,6 +17,9 @@ pub const PROBES: usize = 8;
 const MAX_ELEMENTS: usize = 1 << 33;
 /// The largest product of the sizes of a shape: no number that follows from them overflows.
 const MAX_PRODUCT: u128 = 1 << 54;
+
+/// More bytes than the CPU goes through while a check lasts.
+const CHECK_BYTES: u64 = 8 << 30;
 
 /// An operation that can be timed.
 #[derive(Debug)]
@@ -193,10 +196,13 @@ impl Work {
         let (launch, flops) = (self.op.0.build)(&mut parts, &self.sizes);
         parts.case(launch, flops)
     }
-    /// Bytes of host memory that a row of a GPU takes: what goes in and comes out, the reference's copy of it, and weights.
+    /// Bytes of host memory that a row of a GPU takes: what goes in, what comes out in its type and in f64, weights, and what
+    /// the check takes of its own.
     pub fn host_memory(&self) -> u64 {
         let plan = self.plan();
-        plan.bytes().saturating_mul(2).saturating_add(plan.costs.weights)
+        let own = if self.op.0.recomputed { 0 } else { plan.bytes().saturating_mul(3).min(CHECK_BYTES) };
+        let out = plan.outputs.iter().filter_map(Output::view).map(|v| 16 * v.buffer.len as u64).sum::<u64>();
+        plan.bytes().saturating_add(plan.costs.weights).saturating_add(own).saturating_add(out)
     }
 }
 

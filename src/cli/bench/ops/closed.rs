@@ -20,7 +20,7 @@ pub const OPS: &[Spec] = &[
         slab: 1,
         build: edges,
         recomputed: false,
-        shapes: Shapes { cuda: &["1x128x12x64x768"], wgpu: &["1x32x12x64x768"], cpu: &["1x32x4x32x128"], ragged: &["2x7x2x5x9"] },
+        shapes: Shapes { cuda: &["1x64x12x64x768"], wgpu: &["1x32x12x64x768"], cpu: &["1x32x4x32x128"], ragged: &["2x7x2x5x9"] },
     },
 ];
 

@@ -87,7 +87,7 @@ fn cross_entropy(p: &mut Parts, sizes: &[usize]) -> (Launch, f64) {
     let &[n, vocabulary] = sizes else { unreachable!("the letters of loss") };
     let logits = p.scaled(n, vocabulary, 10.0, 0.0);
     let right = p.largest(&logits);
-    let labels = p.ints(n, |i| if i % 4 == 0 { right[i] } else { (splitmix(i as u64) % vocabulary as u64) as u32 });
+    let labels = p.ints(n, |i| if i % 4 == 0 { right(i) } else { (splitmix(i as u64) % vocabulary as u64) as u32 });
     let out = p.zeros(1, 2);
     p.compare(Output::Whole(out.columns(0, 1)));
     p.compare(Output::Exact(out.columns(1, 1)));
@@ -114,7 +114,7 @@ const SECOND: usize = 3;
 /// A key begins one trie in this many.
 const APART: usize = KEYS / FIRST;
 
-/// Tries of patterns of up to three elements, of which tokens meet many: the predictions, bit for bit.
+/// Tries of patterns of up to three elements: the predictions, bit for bit.
 fn tries(p: &mut Parts, sizes: &[usize]) -> (Launch, f64) {
     let &[samples, seq, count] = sizes else { unreachable!("the letters of trie-match") };
     let n = samples * seq;
