@@ -5,8 +5,8 @@
 #   benches/device.sh FOLDER OUT [STEP..]
 #
 # OUT receives at most eight files: log.txt (what every step printed), summary.txt (the table that is
-# printed last), devices.json, probe.json, bench.json (a document for each operation and backend),
-# peers.json. Without STEPs all run, in this order:
+# printed last: a line a step, then a line for each operation that was timed), devices.json, probe.json,
+# bench.json (a document for each operation and backend), peers.json. Without STEPs all run, in this order:
 #
 #   machine      nvidia-smi, read only; the CPU
 #   devices      the backends that the binary finds
@@ -14,11 +14,11 @@
 #                against the CPU's
 #   tests-unit   the unit tests
 #   probe        rounding of the tensor cores, newest PTX, compile times
-#   bench-cuda   rates against measured ceilings
+#   bench-cuda   every operation in f32 and f64: rates against measured ceilings
 #   lib          whole runs on the CPU, CUDA and wgpu, their Lambda compared; the published model in f64
 #   n2g          tries and scores of 384 neurons of demo:lm on the CPU, CUDA and wgpu, compared
 #   tests-wgpu   the tests of wgpu on the GPU's Vulkan adapter
-#   bench-wgpu   rates through Vulkan
+#   bench-wgpu   rates through Vulkan, of the operations that have kernels there
 #   sanitizer    memcheck, racecheck, synccheck and initcheck on small shapes
 #   peers        PyTorch: ceilings, the same operations, the same LIB run
 #
@@ -60,6 +60,7 @@ log=$out/log.txt
 summary=$out/summary.txt
 : >"$log"
 : >"$summary"
+rm -f "$out/bench.json"
 failed=0
 
 # Test binaries look for the checkout and the binary where they were built.
@@ -130,15 +131,26 @@ probe() {
     shown .
 }
 
-# bench BACKEND FLAGS..: an operation a run, so that one that fails does not take the others along.
+# Operations of `mechgraph bench`.
+ops=(gram linear tangent product moments edges gated attention attention-tangent attention-cotangent packed-attention
+    attention-moments attention-edges norm norm-tangent norm-cotangent norm-moments rank-one-edges embed rope loss peaks
+    trie-match probes probe-rows mask readout)
+
+# bench BACKEND FLAGS..: an operation a run, so that one that fails does not take the others along. One that the
+# backend leaves to the host has no rates and is no failure.
 bench() {
-    local backend=$1 op
+    local backend=$1 op status why
     shift
-    for op in gram linear tangent; do
+    for op in "${ops[@]}"; do
         rm -f "$work/bench.json"
-        part 240 "$mechgraph" bench "$op" --backend "$backend" "$@" --quiet --out "$work/bench.json"
+        status=$step_status why=$note
+        if part 240 "$mechgraph" bench "$op" --backend "$backend" "$@" --quiet --out "$work/bench.json"; then
+            cat "$work/bench.json" >>"$out/bench.json"
+        elif grep -q "backend $backend: no kernel for $op;" "$work/part"; then
+            step_status=$status note=$why
+            continue
+        fi
         shown .
-        [ -e "$work/bench.json" ] && cat "$work/bench.json" >>"$out/bench.json"
     done
 }
 
@@ -185,8 +197,8 @@ sanitizer() {
     local tool found
     found=$(command -v compute-sanitizer || find /usr/local -path '/usr/local/cuda*/bin/compute-sanitizer' 2>/dev/null | tail -1)
     for tool in memcheck racecheck synccheck initcheck; do
-        part 150 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$mechgraph" bench --backend cuda --quiet \
-            --repeats 1 --shape 300x130 --shape 144x70x150
+        part 150 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$mechgraph" bench gram linear tangent \
+            --backend cuda --quiet --repeats 1 --shape 300x130 --shape 144x70x150
         shown 'ERROR SUMMARY|RACECHECK SUMMARY'
         # All other operations, on the small shapes of their tests.
         MECHGRAPH_CUDA=1 part 240 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$work/it" cuda_nvidia \
@@ -222,6 +234,9 @@ for name in "${wanted[@]}"; do
     [ "$step_status" = ok ] || failed=1
     printf '%-11s %-6s %4d s  %s\n' "$name" "$step_status" $((SECONDS - started)) "$note" >>"$summary"
 done
+if [ -e "$out/bench.json" ]; then
+    { echo && python3 "$repo/benches/rates.py" "$out/bench.json"; } >>"$summary" 2>>"$log" || failed=1
+fi
 echo
 cat "$summary"
 exit "$failed"

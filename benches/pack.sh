@@ -37,7 +37,7 @@ printf '%s\n%s\n' "$PWD" "$binary" >device/paths
 
 tree=$(git ls-files -z --cached --others --exclude-standard | xargs -0 stat -c %s 2>/dev/null | awk '{ n += $1 } END { print n + 0 }')
 packed=$(find device -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')
-echo "device/ $((packed >> 10)) KiB, working tree $((tree >> 10)) KiB, limit $((limit >> 10)) KiB"
+echo "device/ $((packed >> 10)) KiB + working tree $((tree >> 10)) KiB = $(((packed + tree) >> 10)) KiB, limit $((limit >> 10)) KiB"
 if [ $((packed + tree)) -gt "$limit" ]; then
     echo "too large to carry" >&2
     exit 1

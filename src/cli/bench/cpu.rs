@@ -7,10 +7,10 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use rayon::prelude::*;
 
-use super::program::{Timed, Weights};
-use super::reference;
+use super::case::Case;
+use super::check::{Ran, Run, found};
 use super::report::{Ceilings, Clock, Outcome, Row, Timing};
-use super::work::{Data, Op, SLAB, Work};
+use super::work::Work;
 use crate::device::{Arena, Cpu, DType, Real};
 use crate::error::Result;
 use crate::ops::run_cpu;
@@ -22,103 +22,73 @@ const SETS: u64 = 8;
 /// Side of the square matrices whose product is the ceiling of arithmetic.
 const PEAK_SIDE: usize = 1536;
 
-/// The rows of one thread: a program and its memory.
+/// The samples of one thread: a program and its memory.
 struct Part<T> {
-    timed: Timed,
+    case: Case,
     arena: Arena<T>,
-    rows: std::ops::Range<usize>,
 }
 
-/// Shapes that take seconds on a few cores.
-pub fn shapes(op: Op) -> &'static [&'static str] {
-    match op {
-        Op::Gram => &["16384x257", "4096x769"],
-        Op::Linear => &["4096x768x768", "2048x768x3072"],
-        Op::Tangent => &["4096x768x768"],
-    }
-}
-
-/// Checks and times one operation: `repeats` runs after one that is not counted.
+/// Checks and times one operation: `repeats` runs after one that is not counted. Every thread has as many samples, or one
+/// slab more; the first one's are checked.
 pub fn row<T: Real>(cpu: &Cpu, work: &Work, seed: u64, repeats: usize) -> Result<Row> {
-    let data = cpu.install(|| Data::<T>::new(work, seed));
-    let sets = CACHE.div_ceil(work.input_bytes()).clamp(1, SETS) as usize;
-    let mut sets: Vec<Vec<Part<T>>> = (0..sets).map(|_| parts(cpu, work, &data)).collect();
+    let costs = work.costs();
+    let mut sets = sets::<T>(cpu, work, seed);
     let run = |parts: &mut Vec<Part<T>>| {
         let start = Instant::now();
-        cpu.install(|| parts.par_iter_mut().for_each(|p| run_cpu(&p.timed.program, &mut p.arena)));
+        cpu.install(|| parts.par_iter_mut().for_each(|p| run_cpu(&p.case.program, &mut p.arena)));
         start.elapsed().as_secs_f64()
     };
     for parts in &mut sets {
         run(parts);
     }
-    let error = cpu.install(|| reference::error(work, &data, &result(work, &sets[0])));
+    let kernel = format!("faer on {} threads", cpu.threads());
+    let first = work.with_samples(cuts(work, cpu.threads())[0]);
+    let Part { case, arena } = &sets[0][0];
+    let ran = Ran { found: found(case, arena), kernels: vec![kernel.clone()] };
+    let mut again = |fewer: &Work| {
+        let case = cpu.install(|| fewer.case(seed));
+        let mut arena = cpu.install(|| case.arena::<T>(T::DTYPE));
+        cpu.install(|| run_cpu(&case.program, &mut arena));
+        Ok(Ran { found: found(&case, &arena), kernels: vec![kernel.clone()] })
+    };
+    let checked = Run { work: &first, case, arena, seed, ran: &ran };
+    let checked = checked.check(cpu, if T::DTYPE == DType::F64 { None } else { Some(&mut again) })?;
     let count = sets.len();
     let seconds = (0..repeats).map(|i| run(&mut sets[i % count])).collect();
-    Ok(Row::new(
-        work,
-        "cpu",
-        format!("faer on {} threads", cpu.threads()),
-        error,
-        Outcome::Timed(Timing::of(work, Clock::Host, seconds)),
-    ))
+    let timing = Timing::of(&costs, Clock::Host, seconds);
+    Ok(Row::new(work, "cpu", kernel, checked, &costs, Outcome::Timed(timing)))
 }
 
 /// Bytes of memory that [`row`] takes.
 pub fn memory(work: &Work, threads: usize) -> u64 {
-    let result = if work.op == Op::Gram { threads * work.result_len() } else { 2 * work.result_len() };
-    let set = work.input_bytes() + (result * work.dtype.bytes()) as u64;
-    let sets = CACHE.div_ceil(work.input_bytes()).clamp(1, SETS);
-    work.input_bytes() + sets * set + 8 * work.result_len() as u64
+    let cuts = cuts(work, threads);
+    let set = (cuts.len() as u64).saturating_mul(work.with_samples(cuts[0]).plan().bytes());
+    set.saturating_mul(count(work)).saturating_add(work.costs().weights.saturating_mul(2))
+}
+
+/// Sets of inputs: enough of them that no cache holds all.
+fn count(work: &Work) -> u64 {
+    CACHE.div_ceil(work.plan().bytes().max(1)).clamp(1, SETS)
+}
+
+/// The samples of each thread, most of them first; of threads without any nothing.
+fn cuts(work: &Work, threads: usize) -> Vec<usize> {
+    let (slab, slabs) = (work.op.0.slab, work.samples() / work.op.0.slab);
+    let of = |thread: usize| slab * (slabs / threads + usize::from(thread < slabs % threads));
+    (0..threads).map(of).filter(|samples| *samples > 0).collect()
 }
 
 /// The work, cut into one part for each thread, with its inputs in place.
-fn parts<T: Real>(cpu: &Cpu, work: &Work, data: &Data<T>) -> Vec<Part<T>> {
-    let slab = if work.op == Op::Tangent { SLAB } else { 1 };
-    let (slabs, threads) = (work.n / slab, cpu.threads());
-    let cut = |i: usize| slab * (slabs * i / threads);
-    let filled = (0..threads).map(|i| cut(i)..cut(i + 1)).filter(|rows| !rows.is_empty());
-    let ranges: Vec<std::ops::Range<usize>> = filled.collect();
-    let weights = Weights::new(work, data);
-    let fill = |rows: std::ops::Range<usize>| {
-        let timed = Timed::new(work, rows.len(), weights.as_ref());
-        let mut arena = Arena::new(&timed.program.layout);
-        arena.real_mut(timed.x.buffer).copy_from_slice(&data.x[rows.start * work.k..rows.end * work.k]);
-        Part { timed, arena, rows }
+fn sets<T: Real>(cpu: &Cpu, work: &Work, seed: u64) -> Vec<Vec<Part<T>>> {
+    let cuts = cuts(work, cpu.threads());
+    let last = cuts.len() - 1;
+    let [most, fewest] = [cuts[0], cuts[last]].map(|samples| cpu.install(|| work.with_samples(samples).case(seed)));
+    let fill = |samples: &usize| {
+        let case = if *samples == cuts[0] { most.clone() } else { fewest.clone() };
+        Part { arena: case.arena(T::DTYPE), case }
     };
-    cpu.install(|| ranges.into_par_iter().map(fill).collect())
-}
-
-/// The result of all parts: rows in their order, or the Gram matrix of all rows.
-fn result<T: Real>(work: &Work, parts: &[Part<T>]) -> Vec<f64> {
-    if work.op == Op::Gram {
-        return joined_gram(work, parts);
-    }
-    let numbers = parts.iter().flat_map(|p| p.arena.real(p.timed.y.buffer));
-    numbers.map(|y| y.to_f64()).collect()
-}
-
-/// Gram matrices around means of their own, as one around the mean of all rows: the lower triangle of
-/// sum_p G_p + n_p (mean_p - mean)(mean_p - mean)'.
-fn joined_gram<T: Real>(work: &Work, parts: &[Part<T>]) -> Vec<f64> {
-    let d = work.k;
-    let mean_of = |p: &Part<T>| {
-        let mean = p.timed.mean.map_or(&[][..], |v| p.arena.row(&v, 0));
-        mean.iter().map(|m| m.to_f64()).collect::<Vec<f64>>()
-    };
-    let means: Vec<Vec<f64>> = parts.iter().map(mean_of).collect();
-    let weight = |p: &Part<T>| p.rows.len() as f64;
-    let mean: Vec<f64> =
-        (0..d).map(|j| parts.iter().zip(&means).map(|(p, m)| weight(p) * m[j]).sum::<f64>() / work.n as f64).collect();
-    let mut gram = vec![0.0; d * d];
-    for (part, own) in parts.iter().zip(&means) {
-        for i in 0..d {
-            let row = part.arena.row(&part.timed.y, i);
-            for j in 0..=i {
-                gram[i * d + j] += row[j].to_f64() + weight(part) * (own[i] - mean[i]) * (own[j] - mean[j]);
-            }
-        }
-    }
-    gram
+    let set = |_| cpu.install(|| cuts.iter().map(fill).collect());
+    (0..count(work)).map(set).collect()
 }
 
 /// The rates of a large copy and of a large matrix product of faer, in `dtype`.

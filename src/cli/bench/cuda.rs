@@ -1,12 +1,13 @@
 //! A CUDA device at work: the launches of a run, timed by the device's clock, and its ceilings. The
 //! interpreter counts in the place of the clock.
 
-use super::program::{Timed, Weights};
+use super::case::{Case, Output};
+use super::check::{Found, Ran, Run, rows};
+use super::peak;
 use super::report::{Ceilings, Clock, Outcome, Row, Timing, median};
-use super::work::{Data, Op, Work};
-use super::{peak, reference};
+use super::work::Work;
 use crate::device::cuda::{Call, Cuda, CudaArena, Lane, Stopwatch};
-use crate::device::{Cpu, DType, Real};
+use crate::device::{Arena, Cpu, DType, Real};
 use crate::error::{Error, Result};
 use crate::ops::offload::{cuda_bytes, cuda_calls};
 
@@ -19,23 +20,6 @@ const CACHES: u64 = 3;
 /// Bytes of the copy that is the ceiling of memory.
 const COPY: u64 = 1 << 30;
 
-/// The types in which an operation has kernels.
-pub fn dtypes(op: Op) -> &'static [DType] {
-    match op {
-        Op::Gram | Op::Linear | Op::Tangent => &[DType::F32, DType::F64],
-    }
-}
-
-/// Activations of 2^20 tokens of a small GPT-2 and of its neurons, the MLPs of such a model at two
-/// batch sizes, and one slab of tangents through them for 8,192 tokens.
-pub fn shapes(op: Op) -> &'static [&'static str] {
-    match op {
-        Op::Gram => &["1048576x769", "1048576x768", "131072x3073"],
-        Op::Linear => &["4096x768x3072", "65536x768x3072", "65536x3072x768"],
-        Op::Tangent => &["131072x768x3072"],
-    }
-}
-
 /// The launches of one set of inputs.
 struct Set {
     arena: CudaArena,
@@ -44,56 +28,98 @@ struct Set {
 
 /// Checks and times one operation.
 pub fn row<T: Real>(cuda: &Cuda, host: &Cpu, work: &Work, seed: u64, repeats: usize) -> Result<Row> {
-    let data = host.install(|| Data::<T>::new(work, seed));
-    let timed = Timed::new(work, work.n, Weights::new(work, &data).as_ref());
+    let case = host.install(|| work.case(seed));
+    let inputs = host.install(|| case.arena::<T>(T::DTYPE));
     let mut lane = Lane::new(cuda)?;
-    let sets = sets(cuda, &mut lane, work, &timed, bytemuck::cast_slice(&data.x))?;
-    let first = &sets[0];
+    let sets = sets(cuda, &mut lane, work, &case, &inputs, SETS)?;
     let before = cuda.driver().counts();
-    lane.issue(&first.calls)?;
-    let mut result = vec![T::ZERO; work.result_len()];
-    lane.download(first.arena.view(&timed.y), bytemuck::cast_slice_mut(&mut result))?;
+    let ran = once::<T>(&mut lane, &case, &sets[0])?;
     let counts = cuda.driver().counts().zip(before).map(|(after, before)| after - before);
-    let result: Vec<f64> = result.into_iter().map(Real::to_f64).collect();
-    let error = host.install(|| reference::error(work, &data, &result));
-    let names: Vec<&str> = first.calls.iter().map(|c| c.kernel.as_str()).collect();
+    let mut again = |fewer: &Work| {
+        let case = host.install(|| fewer.case(seed));
+        let inputs = host.install(|| case.arena::<T>(T::DTYPE));
+        let mut lane = Lane::new(cuda)?;
+        let set = self::sets(cuda, &mut lane, fewer, &case, &inputs, 1)?;
+        once::<T>(&mut lane, &case, &set[0])
+    };
+    let checked = Run { work, case: &case, arena: &inputs, seed, ran: &ran }.check(host, Some(&mut again))?;
     if let Some(counts) = counts {
-        return Ok(Row::new(work, "cuda", names.join(" + "), error, Outcome::Counted(counts)));
+        return Ok(Row::new(work, "cuda", ran.kernels.join(" + "), checked, &case.costs, Outcome::Counted(counts)));
     }
     let laps = time(cuda, &mut lane, &sets, repeats)?;
-    let kernels: Vec<String> = names
-        .iter()
-        .enumerate()
-        .map(|(i, name)| {
-            if names.len() == 1 {
-                name.to_string()
-            } else {
-                format!("{name} {:.3} ms", 1e3 * median(laps.iter().map(|l| l[i]).collect()))
-            }
-        })
-        .collect();
+    let kernel = match &grouped(&sets[0].calls)[..] {
+        [_] => ran.kernels.join(" + "),
+        groups => {
+            let seconds = |calls: &[usize]| median(laps.iter().map(|l| calls.iter().map(|&i| l[i]).sum()).collect());
+            let named = groups.iter().map(|(name, calls)| format!("{name} {:.3} ms", 1e3 * seconds(calls)));
+            named.collect::<Vec<String>>().join(" + ")
+        }
+    };
     let seconds = laps.iter().map(|laps| laps.iter().sum()).collect();
-    Ok(Row::new(work, "cuda", kernels.join(" + "), error, Outcome::Timed(Timing::of(work, Clock::Device, seconds))))
+    let timing = Timing::of(&case.costs, Clock::Device, seconds);
+    Ok(Row::new(work, "cuda", kernel, checked, &case.costs, Outcome::Timed(timing)))
 }
 
-/// Sets of the same inputs in memory of their own, the results poisoned: as many as together are
-/// larger than the device's cache, and as it has room for, but one.
-fn sets(cuda: &Cuda, lane: &mut Lane, work: &Work, timed: &Timed, x: &[u8]) -> Result<Vec<Set>> {
-    let room = cuda.free_memory()? / cuda_bytes(cuda, &timed.program).max(1);
-    let wanted = (CACHES * cuda.properties().l2_bytes).div_ceil(work.input_bytes()).clamp(1, SETS);
+/// Sets of the same inputs in memory of their own, what is written alone poisoned: as many as together are
+/// larger than the device's cache, and as it has room for, but one; at most `most`.
+fn sets<T: Real>(cuda: &Cuda, lane: &mut Lane, work: &Work, case: &Case, inputs: &Arena<T>, most: u64) -> Result<Vec<Set>> {
+    let bytes = cuda_bytes(cuda, &case.program).max(1);
+    let room = cuda.free_memory()? / bytes;
+    let wanted = (CACHES * cuda.properties().l2_bytes).div_ceil(bytes).clamp(1, most);
     let mut sets = Vec::new();
     for _ in 0..wanted.min(room.saturating_sub(1)).max(1) {
-        let bound = cuda_calls(cuda, &timed.program)?;
+        let bound = cuda_calls(cuda, &case.program)?;
         let (arena, calls) = bound.ok_or_else(|| Error::Kernel {
-            name: work.op.name().into(),
+            name: work.op.0.name.into(),
             found: format!("no kernel for {} in {}", work.shape(), work.dtype.name()),
-            expected: "sizes below 2^30".into(),
+            expected: "sizes that kernels index".into(),
         })?;
-        lane.upload(arena.view(&timed.x), x)?;
-        lane.fill(arena.view(&timed.y), u8::MAX, work.result_len() * work.dtype.bytes())?;
+        for view in case.given() {
+            lane.upload(arena.buffer(view.buffer), bytemuck::cast_slice(inputs.real(view.buffer)))?;
+        }
+        for (buffer, data) in &case.ints {
+            lane.upload(arena.ints(*buffer), bytemuck::cast_slice(data))?;
+        }
+        for view in case.outputs.iter().filter_map(Output::view) {
+            if case.given().all(|given| given.buffer != view.buffer) {
+                lane.fill(arena.buffer(view.buffer), u8::MAX, view.buffer.len * T::DTYPE.bytes())?;
+            }
+        }
         sets.push(Set { arena, calls });
     }
     Ok(sets)
+}
+
+/// Runs a set for the first time.
+fn once<T: Real>(lane: &mut Lane, case: &Case, set: &Set) -> Result<Ran> {
+    lane.issue(&set.calls)?;
+    let mut read = |output: &Output| match output {
+        Output::Ints(buffer) => {
+            let mut numbers = vec![0u32; buffer.len];
+            lane.download(set.arena.ints(*buffer), bytemuck::cast_slice_mut(&mut numbers))?;
+            Ok(Found::Ints(numbers))
+        }
+        Output::Whole(v) | Output::Lower(v) | Output::Exact(v) => {
+            let mut numbers = vec![T::ZERO; v.buffer.len];
+            lane.download(set.arena.buffer(v.buffer), bytemuck::cast_slice_mut(&mut numbers))?;
+            Ok(Found::Reals(rows(&numbers, v)))
+        }
+    };
+    let found = case.outputs.iter().map(&mut read).collect::<Result<Vec<Found>>>()?;
+    let kernels = grouped(&set.calls).iter().map(|(name, _)| name.to_string()).collect();
+    Ok(Ran { found, kernels })
+}
+
+/// The kernels of the calls in the order of their first, with the numbers of the calls of each.
+fn grouped(calls: &[Call]) -> Vec<(&str, Vec<usize>)> {
+    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (i, call) in calls.iter().enumerate() {
+        match groups.iter_mut().find(|(name, _)| *name == call.kernel) {
+            Some((_, calls)) => calls.push(i),
+            None => groups.push((&call.kernel, vec![i])),
+        }
+    }
+    groups
 }
 
 /// Seconds of each launch in each repeat.

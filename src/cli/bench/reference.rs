@@ -1,11 +1,15 @@
-//! Checks a result against f64 arithmetic before anything is timed: on every number whether it is
-//! finite, on a sample of rows (of a Gram matrix, rows and columns) the relative Frobenius error.
+//! Products of matrices against f64 arithmetic of their own, at any size: on a sample of rows (of a Gram matrix, rows and
+//! columns) the relative Frobenius error of the full result.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
-use super::work::{ACTIVATION, Data, Op, SLAB, Work};
-use crate::device::Real;
+use super::case::Case;
+use super::check::Found;
+use super::ops::maps::{ACTIVATION, SLAB};
+use super::work::Work;
+use crate::device::{Arena, Real};
+use crate::ops::Launch;
 
 /// Rows of a result that are recomputed: all of a small one, and few enough of a large one that the
 /// check costs less than the timing.
@@ -15,13 +19,28 @@ const GRAM_SAMPLE: usize = 48;
 /// Rows of x that are widened to f64 at once.
 const CHUNK: usize = 4096;
 
-/// The relative Frobenius error of `result`, row-major as [`Work::result_len`] says (of a Gram matrix
-/// the lower triangle counts). Infinite if a number is not finite.
-pub fn error<T: Real>(work: &Work, data: &Data<T>, result: &[f64]) -> f64 {
-    match work.op {
-        Op::Gram => gram(work, data, result),
-        Op::Linear | Op::Tangent => linear(work, data, result),
+/// The relative Frobenius error of the first output (of a Gram matrix the lower triangle counts), and what of it was
+/// recomputed.
+pub fn error<T: Real>(work: &Work, case: &Case, arena: &Arena<T>, found: &[Found]) -> (f64, String) {
+    let x = arena.real(case.inputs[0].view.buffer);
+    match (&case.program.launches[..], found) {
+        ([Launch::Gram(a)], [Found::Reals(m2), ..]) => {
+            let columns = spread(a.x.cols, GRAM_SAMPLE);
+            (gram(x, a.x.rows, &columns, m2), described(work, columns.len(), a.x.cols, "columns"))
+        }
+        ([Launch::Linear(a)], [Found::Reals(y)]) => {
+            let slab = if a.tangent { SLAB } else { 1 };
+            let slabs = spread(a.x.rows / slab, SAMPLE / slab);
+            let bias = a.bias.as_ref().map_or_else(|| vec![0.0; a.y.cols], |bias| bias.tensor.to_f64());
+            (linear(x, &a.w.tensor.to_f64(), &bias, slab, &slabs, y), described(work, slabs.len() * slab, a.x.rows, "rows"))
+        }
+        _ => (f64::NAN, "nothing".into()),
     }
+}
+
+/// The shape, with how many of `all` rows or columns were recomputed if not all.
+fn described(work: &Work, some: usize, all: usize, name: &str) -> String {
+    if some == all { work.shape() } else { format!("{}, {some} {name}", work.shape()) }
 }
 
 /// Differences, their size and that of the reference.
@@ -36,9 +55,9 @@ impl Sum {
         self.error += (found - expected).powi(2);
         self.size += expected.powi(2);
     }
-    fn relative(&self, finite: bool) -> f64 {
+    fn relative(&self) -> f64 {
         let error = (self.error / self.size).sqrt();
-        if finite && error.is_finite() { error } else { f64::INFINITY }
+        if error.is_finite() { error } else { f64::INFINITY }
     }
 }
 
@@ -52,17 +71,17 @@ fn rows<T: Real>(x: &[T], k: usize, rows: &[usize]) -> Mat<f64> {
     Mat::from_fn(rows.len(), k, |i, j| x[rows[i] * k + j].to_f64())
 }
 
-fn gram<T: Real>(work: &Work, data: &Data<T>, result: &[f64]) -> f64 {
-    let (n, d) = (work.n, work.k);
-    let columns = spread(d, GRAM_SAMPLE);
+/// Of the columns of the centred Gram matrix of x `[n, d]`.
+fn gram<T: Real>(x: &[T], n: usize, columns: &[usize], result: &[f64]) -> f64 {
+    let d = x.len() / n;
     let mut expected = Mat::<f64>::zeros(d, columns.len());
     let mut mean = vec![0.0; d];
-    for row in data.x.chunks(d) {
+    for row in x.chunks(d) {
         mean.iter_mut().zip(row).for_each(|(m, x)| *m += x.to_f64() / n as f64);
     }
     for from in (0..n).step_by(CHUNK) {
         let chunk: Vec<usize> = (from..n.min(from + CHUNK)).collect();
-        let mut x = rows(&data.x, d, &chunk);
+        let mut x = rows(x, d, &chunk);
         x.col_iter_mut().zip(&mean).for_each(|(column, m)| column.iter_mut().for_each(|x| *x -= m));
         let sampled = Mat::from_fn(x.nrows(), columns.len(), |i, s| x[(i, columns[s])]);
         matmul(expected.as_mut(), Accum::Add, x.transpose(), sampled.as_ref(), 1.0, Par::rayon(0));
@@ -73,29 +92,26 @@ fn gram<T: Real>(work: &Work, data: &Data<T>, result: &[f64]) -> f64 {
             sum.add(result[i.max(j) * d + i.min(j)], expected[(i, s)]);
         }
     }
-    let finite = (0..d).all(|i| result[i * d..][..=i].iter().all(|y| y.is_finite()));
-    sum.relative(finite && result.len() == d * d)
+    sum.relative()
 }
 
-fn linear<T: Real>(work: &Work, data: &Data<T>, result: &[f64]) -> f64 {
-    let (k, m) = (work.k, work.m);
-    let slab = if work.op == Op::Tangent { SLAB } else { 1 };
-    let slabs = spread(work.n / slab, SAMPLE / slab);
+/// Of the rows of the given slabs of y, for W `[k, m]`.
+fn linear<T: Real>(x: &[T], w: &[f64], bias: &[f64], slab: usize, slabs: &[usize], result: &[f64]) -> f64 {
+    let (m, k) = (bias.len(), w.len() / bias.len());
     let sample: Vec<usize> = slabs.iter().flat_map(|s| (0..slab).map(move |r| s * slab + r)).collect();
-    let w = MatRef::from_row_major_slice(&data.w, k, m);
-    let w = Mat::from_fn(k, m, |i, j| w[(i, j)].to_f64());
     let mut z = Mat::<f64>::zeros(sample.len(), m);
-    matmul(z.as_mut(), Accum::Replace, rows(&data.x, k, &sample).as_ref(), w.as_ref(), 1.0, Par::rayon(0));
+    let w = MatRef::from_row_major_slice(w, k, m);
+    matmul(z.as_mut(), Accum::Replace, rows(x, k, &sample).as_ref(), w, 1.0, Par::rayon(0));
     let mut sum = Sum::default();
     for (i, &row) in sample.iter().enumerate() {
         let primal = i - i % slab;
         for j in 0..m {
-            let z0 = z[(primal, j)] + data.bias[j].to_f64();
+            let z0 = z[(primal, j)] + bias[j];
             let expected = if i == primal { ACTIVATION.value(z0) } else { ACTIVATION.derivative(z0) * z[(i, j)] };
             sum.add(result[row * m + j], expected);
         }
     }
-    sum.relative(result.len() == work.n * m && result.iter().all(|y| y.is_finite()))
+    sum.relative()
 }
 
 #[cfg(test)]
@@ -103,57 +119,61 @@ mod tests {
     use super::*;
     use crate::device::DType;
 
-    /// Every number of the result by the definition, in loops.
-    fn plain(work: &Work, data: &Data<f64>) -> Vec<f64> {
-        let (n, k, m) = (work.n, work.k, work.m);
-        let z = |i: usize, j: usize| (0..k).map(|l| data.x[i * k + l] * data.w[l * m + j]).sum::<f64>();
-        match work.op {
-            Op::Gram => {
-                let mean: Vec<f64> = (0..k).map(|i| (0..n).map(|r| data.x[r * k + i]).sum::<f64>() / n as f64).collect();
-                let centred = |r: usize, i: usize| data.x[r * k + i] - mean[i];
+    /// A case with every number of its result by the definition, in loops.
+    fn plain(op: &str, shape: &str) -> (Work, Case, Arena<f64>, Vec<f64>) {
+        let work = Work::new(op.parse().unwrap(), DType::F64, &shape.parse().unwrap()).unwrap().unwrap();
+        let case = work.case(1);
+        let arena = case.arena::<f64>(DType::F64);
+        let x = arena.real(case.inputs[0].view.buffer);
+        let result = match &case.program.launches[0] {
+            Launch::Gram(a) => {
+                let (n, k) = (a.x.rows, a.x.cols);
+                let mean: Vec<f64> = (0..k).map(|i| (0..n).map(|r| x[r * k + i]).sum::<f64>() / n as f64).collect();
+                let centred = |r: usize, i: usize| x[r * k + i] - mean[i];
                 let dot = |i: usize, j: usize| (0..n).map(|r| centred(r, i) * centred(r, j)).sum::<f64>();
                 let lower = |i: usize, j: usize| if j > i { f64::NAN } else { dot(i, j) };
                 (0..k * k).map(|e| lower(e / k, e % k)).collect()
             }
-            Op::Linear => (0..n * m).map(|e| ACTIVATION.value(z(e / m, e % m) + data.bias[e % m])).collect(),
-            Op::Tangent => (0..n * m)
-                .map(|e| {
-                    let (i, j) = (e / m, e % m);
-                    let z0 = z(i - i % SLAB, j) + data.bias[j];
-                    if i % SLAB == 0 { ACTIVATION.value(z0) } else { ACTIVATION.derivative(z0) * z(i, j) }
-                })
-                .collect(),
-        }
+            Launch::Linear(a) => {
+                let (n, k, m) = (a.x.rows, a.x.cols, a.y.cols);
+                let (w, bias) = (a.w.tensor.to_f64(), a.bias.as_ref().unwrap().tensor.to_f64());
+                let z = |i: usize, j: usize| (0..k).map(|l| x[i * k + l] * w[l * m + j]).sum::<f64>();
+                let slab = if a.tangent { SLAB } else { 1 };
+                let of = |i: usize, j: usize| {
+                    let z0 = z(i - i % slab, j) + bias[j];
+                    if i.is_multiple_of(slab) { ACTIVATION.value(z0) } else { ACTIVATION.derivative(z0) * z(i, j) }
+                };
+                (0..n * m).map(|e| of(e / m, e % m)).collect()
+            }
+            other => panic!("{other:?}"),
+        };
+        (work, case, arena, result)
     }
 
-    fn case(op: Op, shape: &str) -> (Work, Data<f64>, Vec<f64>) {
-        let work = Work::new(op, DType::F64, &shape.parse().unwrap()).unwrap().unwrap();
-        let data = Data::new(&work, 1);
-        let result = plain(&work, &data);
-        (work, data, result)
-    }
+    const CASES: [(&str, &str, &str); 5] = [
+        ("gram", "70x60", "70x60, 48 columns"),
+        ("gram", "5000x3", "5000x3"),
+        ("linear", "300x7x5", "300x7x5, 256 rows"),
+        ("linear", "30x7x5", "30x7x5"),
+        ("tangent", "320x7x5", "320x7x5, 256 rows"),
+    ];
 
     #[test]
     fn a_right_result_has_no_error() {
-        for (op, shape) in [(Op::Gram, "70x60"), (Op::Gram, "5000x3"), (Op::Linear, "300x7x5"), (Op::Tangent, "320x7x5")] {
-            let (work, data, result) = case(op, shape);
-            let error = error(&work, &data, &result);
-            assert!(error < 1e-14, "{op:?} {shape}: {error:e}");
+        for (op, shape, what) in CASES {
+            let (work, case, arena, result) = plain(op, shape);
+            let (error, checked) = error(&work, &case, &arena, &[Found::Reals(result)]);
+            assert!(error < 1e-14 && checked == what, "{op} {shape}: {error:e} {checked}");
         }
     }
 
     #[test]
-    fn a_wrong_or_missing_number_is_seen() {
-        for (op, shape) in [(Op::Gram, "70x60"), (Op::Linear, "300x7x5"), (Op::Tangent, "320x7x5")] {
-            let (work, data, result) = case(op, shape);
-            // The last row is in every sample; a number that was not written is seen wherever it is.
-            let last = result.len() - 1;
-            let mut wrong = result.clone();
-            wrong[last] += 1.0;
-            assert!(error(&work, &data, &wrong) > 1e-6, "{op:?}");
-            let mut missing = result.clone();
-            missing[last / 2 / work.m * work.m] = f64::NAN;
-            assert_eq!(error(&work, &data, &missing), f64::INFINITY, "{op:?}");
+    fn a_wrong_number_is_seen() {
+        for (op, shape, _) in CASES {
+            let (work, case, arena, mut result) = plain(op, shape);
+            // The last row is in every sample.
+            *result.last_mut().unwrap() += 1.0;
+            assert!(error(&work, &case, &arena, &[Found::Reals(result)]).0 > 1e-6, "{op}");
         }
     }
 

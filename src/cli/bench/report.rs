@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::case::Costs;
+use super::check::Checked;
 use super::work::{Op, Work};
 pub use crate::device::driver::Counts;
 
@@ -37,14 +39,20 @@ impl Ceilings {
     pub fn new(note: String, copy: f64) -> Self {
         Self { note, copy, peaks: BTreeMap::new() }
     }
+    /// The least time that arithmetic and bytes of a row take: its roofline (Williams et al. 2009). `None` of a dtype whose
+    /// peak is not known.
+    fn least_seconds(&self, row: &Row) -> Option<f64> {
+        let peak = self.peaks.get(row.dtype).filter(|peak| **peak > 0.0)?;
+        Some((row.flops / peak).max(row.bytes / self.copy))
+    }
     /// Lifts the peaks to the fastest row of each dtype: what was reached is no ceiling.
-    pub fn raise(&mut self, rows: &[Row]) {
+    fn raise(&mut self, rows: &[Row]) {
         for row in rows {
             if let (Outcome::Timed(t), Some(peak)) = (&row.outcome, self.peaks.get_mut(row.dtype))
                 && t.tflops * 1e12 > *peak
             {
                 *peak = t.tflops * 1e12;
-                self.note += &format!("; {} peak: {} {}", row.dtype, row.op.name(), row.shape);
+                self.note += &format!("; {} peak: {} {}", row.dtype, row.op.0.name, row.shape);
             }
         }
     }
@@ -59,20 +67,28 @@ pub struct Row {
     pub backend: &'static str,
     /// What computed it: `kernel@configuration`, or the library.
     pub kernel: String,
-    /// Relative Frobenius error against f64 on the rows sampled.
-    pub error: f64,
+    /// What was checked before: the shape, with what was left out of it; "the reference" where there is nothing to compare
+    /// with.
+    pub checked: String,
+    /// The largest relative Frobenius error of an output against f64; `None` of the reference itself.
+    pub error: Option<f64>,
     /// Useful floating point operations.
     pub flops: f64,
     /// The fewest bytes that can be moved.
     pub bytes: f64,
+    /// Share of the roofline that was reached: the least time for the arithmetic at its peak or for the bytes at the rate of
+    /// a copy, over the median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roofline: Option<f64>,
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
 impl Row {
-    pub fn new(work: &Work, backend: &'static str, kernel: String, error: f64, outcome: Outcome) -> Self {
+    pub fn new(work: &Work, backend: &'static str, kernel: String, checked: Checked, costs: &Costs, outcome: Outcome) -> Self {
         let (op, shape, dtype) = (work.op, work.shape(), work.dtype.name());
-        Self { op, shape, dtype, backend, kernel, error, flops: work.flops(), bytes: work.bytes(), outcome }
+        let (Checked { error, what }, Costs { flops, bytes, .. }) = (checked, *costs);
+        Self { op, shape, dtype, backend, kernel, checked: what, error, flops, bytes, roofline: None, outcome }
     }
 }
 
@@ -108,7 +124,7 @@ pub struct Timing {
 
 impl Timing {
     /// `seconds` of each repeat; at least one.
-    pub fn of(work: &Work, clock: Clock, seconds: Vec<f64>) -> Self {
+    pub fn of(costs: &Costs, clock: Clock, seconds: Vec<f64>) -> Self {
         let ends = seconds.iter().fold((f64::INFINITY, 0.0f64), |(low, high), &s| (low.min(s), high.max(s)));
         let repeats = seconds.len();
         let middle = median(seconds);
@@ -118,8 +134,8 @@ impl Timing {
             median_ms: 1e3 * middle,
             fastest_ms: 1e3 * ends.0,
             slowest_ms: 1e3 * ends.1,
-            tflops: work.flops() / middle / 1e12,
-            gbs: work.bytes() / middle / 1e9,
+            tflops: costs.flops / middle / 1e12,
+            gbs: costs.bytes / middle / 1e9,
         }
     }
 }
@@ -135,9 +151,18 @@ pub fn median(mut x: Vec<f64>) -> f64 {
 }
 
 impl Report {
-    /// Rows without ceilings.
-    pub fn new(backend: &'static str, device: String, rows: Vec<Row>) -> Self {
-        Self { schema_version: SCHEMA, version: env!("CARGO_PKG_VERSION"), backend, device, ceilings: None, rows }
+    /// Rows and the ceilings of the device, which the rows may lift.
+    pub fn new(backend: &'static str, device: String, mut ceilings: Option<Ceilings>, mut rows: Vec<Row>) -> Self {
+        if let Some(ceilings) = &mut ceilings {
+            ceilings.raise(&rows);
+            for row in &mut rows {
+                let least = ceilings.least_seconds(row);
+                if let Outcome::Timed(t) = &row.outcome {
+                    row.roofline = least.map(|least| least / (1e-3 * t.median_ms));
+                }
+            }
+        }
+        Self { schema_version: SCHEMA, version: env!("CARGO_PKG_VERSION"), backend, device, ceilings, rows }
     }
     /// Lines for people: the ceilings, then a row an operation.
     pub fn table(&self) -> String {
@@ -146,17 +171,21 @@ impl Report {
             let peaks = ceilings.peaks.iter().map(|(dtype, rate)| format!(", {dtype} {:.3} TFLOP/s", rate / 1e12));
             text += &format!("ceilings: copy {:.1} GB/s{} ({})\n", ceilings.copy / 1e9, peaks.collect::<String>(), ceilings.note);
         }
-        let timed = ["op", "shape", "dtype", "ms", "TFLOP/s", "of peak", "GB/s", "of copy", "error", "kernel"].map(String::from);
-        let counted =
-            ["op", "shape", "dtype", "instructions", "mma", "barriers", "conflicts", "sectors", "least", "error", "kernel"];
-        let (mut times, mut counts) = (vec![timed.to_vec()], vec![counted.map(String::from).to_vec()]);
+        let names = |names: &[&str]| vec![names.iter().map(|name| name.to_string()).collect::<Vec<String>>()];
+        let (head, tail) = (["op", "shape", "dtype"], ["error", "checked", "kernel"]);
+        let timed = ["ms", "TFLOP/s", "of peak", "GB/s", "of copy", "of roofline"];
+        let counted = ["instructions", "mma", "barriers", "conflicts", "sectors", "least"];
+        let (mut times, mut counts) =
+            (names(&[&head[..], &timed, &tail].concat()), names(&[&head[..], &counted, &tail].concat()));
         for row in &self.rows {
-            let head = [row.op.name().to_string(), row.shape.clone(), row.dtype.to_string()];
-            let tail = [format!("{:.1e}", row.error), row.kernel.clone()];
+            let head = [row.op.0.name.to_string(), row.shape.clone(), row.dtype.to_string()];
+            let error = row.error.map_or_else(|| "-".into(), |error| format!("{error:.1e}"));
+            let tail = [error, row.checked.clone(), row.kernel.clone()];
             match &row.outcome {
                 Outcome::Timed(t) => {
                     let rates = [format!("{:.3}", t.median_ms), format!("{:.3}", t.tflops), self.share(row, t.tflops * 1e12)];
-                    let bytes = [format!("{:.1}", t.gbs), self.share_of_copy(t.gbs * 1e9)];
+                    let roofline = row.roofline.map_or_else(|| "-".into(), percent);
+                    let bytes = [format!("{:.1}", t.gbs), self.share_of_copy(t.gbs * 1e9), roofline];
                     times.push([&head[..], &rates, &bytes, &tail].concat());
                 }
                 Outcome::Counted(c) => {
@@ -202,48 +231,59 @@ mod tests {
         assert!(median(Vec::new()).is_nan());
     }
 
-    fn report(outcome: impl Fn(&Work) -> Outcome, ceilings: Option<Ceilings>) -> Report {
-        let work = Work::new(Op::Linear, DType::F32, &"1000x500x200".parse().unwrap()).unwrap().unwrap();
-        let rows = vec![Row::new(&work, "cuda", "linear_f32_sm80@c".into(), 1.5e-7, outcome(&work))];
-        Report { ceilings, ..Report::new("cuda", "D".into(), rows) }
+    fn report(outcome: impl Fn(&Costs) -> Outcome, ceilings: Option<Ceilings>) -> Report {
+        let shape = "1000x500x200".parse().unwrap();
+        let work = Work::new("linear".parse().unwrap(), DType::F32, &shape).unwrap().unwrap();
+        let (costs, checked) = (work.costs(), Checked { error: Some(1.5e-7), what: "1000x500x200, 256 rows".into() });
+        let row = Row::new(&work, "cuda", "linear_f32_sm80@c".into(), checked, &costs, outcome(&costs));
+        Report::new("cuda", "D".into(), ceilings, vec![row])
+    }
+
+    fn ceilings(copy: f64, f32: f64) -> Ceilings {
+        Ceilings { peaks: [("f32", f32), ("f64", 3e11)].into(), ..Ceilings::new("note".into(), copy) }
     }
 
     #[test]
     fn rates_and_shares_follow_from_the_median() {
-        let mut ceilings = Ceilings::new("note".into(), 1e11);
-        ceilings.peaks.insert("f32", 8e11);
         // 2e8 operations and 3,200,800 bytes in half a millisecond.
-        let report = report(|w| Outcome::Timed(Timing::of(w, Clock::Device, vec![1e-3, 5e-4, 4e-4])), Some(ceilings));
+        let timed = |c: &Costs| Outcome::Timed(Timing::of(c, Clock::Device, vec![1e-3, 5e-4, 4e-4]));
+        let report = report(timed, Some(ceilings(1e11, 8e11)));
         let table = report.table();
         let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
-        let expected =
-            ["linear", "1000x500x200", "f32", "0.500", "0.400", "50.0", "%", "6.4", "6.4", "%", "1.5e-7", "linear_f32_sm80@c"];
-        assert_eq!(words, expected, "{table}");
-        assert!(table.contains("ceilings: copy 100.0 GB/s, f32 0.800 TFLOP/s (note)"), "{table}");
+        let head = ["linear", "1000x500x200", "f32", "0.500", "0.400", "50.0", "%", "6.4", "6.4", "%", "50.0", "%"];
+        let tail = ["1.5e-7", "1000x500x200,", "256", "rows", "linear_f32_sm80@c"];
+        assert_eq!(words, [&head[..], &tail].concat(), "{table}");
+        assert!(table.contains("ceilings: copy 100.0 GB/s, f32 0.800 TFLOP/s, f64 0.300 TFLOP/s (note)"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
         let row = &json["rows"][0];
-        assert_eq!(
-            (row["op"].as_str(), row["repeats"].as_u64(), row["fastest_ms"].as_f64()),
-            (Some("linear"), Some(3), Some(0.4))
-        );
+        assert_eq!((row["op"].as_str(), row["repeats"].as_u64()), (Some("linear"), Some(3)));
+        assert_eq!((row["fastest_ms"].as_f64(), row["checked"].as_str()), (Some(0.4), Some("1000x500x200, 256 rows")));
+        assert!((row["roofline"].as_f64().unwrap() - 0.5).abs() < 1e-12, "{row}");
+    }
+
+    #[test]
+    fn the_roofline_is_the_lesser_of_arithmetic_and_copies() {
+        let timed = |c: &Costs| Outcome::Timed(Timing::of(c, Clock::Device, vec![5e-4]));
+        let share = |copy| report(timed, Some(ceilings(copy, 8e11))).rows[0].roofline.unwrap();
+        // Copies of 3,200,800 bytes at 1e10 a second take longer than 2e8 operations at 8e11.
+        assert!((share(1e10) - 3_200_800e-10 / 5e-4).abs() < 1e-12 && (share(1e12) - 0.5).abs() < 1e-12);
+        assert_eq!(report(timed, Some(Ceilings::new("note".into(), 1e11))).rows[0].roofline, None);
     }
 
     #[test]
     fn a_row_above_the_ceiling_is_the_ceiling() {
-        let mut ceilings = Ceilings::new("note".into(), 1e11);
-        ceilings.peaks.insert("f32", 3e11);
-        ceilings.peaks.insert("f64", 3e11);
-        let timed = report(|w| Outcome::Timed(Timing::of(w, Clock::Device, vec![5e-4])), None);
-        ceilings.raise(&timed.rows);
+        let mut timed = report(|c| Outcome::Timed(Timing::of(c, Clock::Device, vec![5e-4])), Some(ceilings(1e11, 3e11)));
+        let ceilings = timed.ceilings.as_mut().unwrap();
         assert_eq!((ceilings.peaks["f32"], ceilings.peaks["f64"]), (4e11, 3e11));
         assert_eq!(ceilings.note, "note; f32 peak: linear 1000x500x200");
         ceilings.raise(&timed.rows);
         assert_eq!(ceilings.note, "note; f32 peak: linear 1000x500x200");
+        assert!((timed.rows[0].roofline.unwrap() - 1.0).abs() < 1e-12);
     }
 
     #[test]
     fn counts_stand_where_nothing_is_timed() {
-        let counts = |_: &Work| {
+        let counts = |_: &Costs| {
             Outcome::Counted(Counts {
                 instructions: 11,
                 matrix_products: 12,
@@ -259,6 +299,7 @@ mod tests {
         assert_eq!(words[2..9], ["f32", "11", "12", "13", "14", "15", "16"], "{table}");
         assert!(!table.contains("TFLOP") && !table.contains("ceilings"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
-        assert!(json["rows"][0]["instructions"] == 11 && json["rows"][0].get("median_ms").is_none(), "{json}");
+        let row = &json["rows"][0];
+        assert!(row["instructions"] == 11 && row.get("median_ms").is_none() && row.get("roofline").is_none(), "{json}");
     }
 }

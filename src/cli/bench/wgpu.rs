@@ -1,17 +1,16 @@
-//! A wgpu device at work. Linear maps are timed by the device's timestamps where it has them; Gram
-//! matrices by the host's clock, because the host folds their slabs.
+//! A wgpu device at work: programs as in a run, timed by the device's timestamps where it has them and nothing is left to the
+//! host, else by the host's clock.
 
 use std::time::Instant;
 
-use super::reference;
+use super::case::Case;
+use super::check::{Ran, Run, found};
 use super::report::{Ceilings, Clock, Outcome, Row, Timing, median};
-use super::work::{Data, Op, Work};
-use crate::device::wgpu::{Recorded, View, Wgpu, WgpuBuffer};
-use crate::device::{Cpu, DType};
+use super::work::Work;
+use crate::device::wgpu::{Recorded, Wgpu};
+use crate::device::{Arena, DType, Device, Real};
 use crate::error::Result;
-use crate::kernel::linear::{Elementwise, Epilogue};
-use crate::ops::gram_wgpu::{self, GramPending};
-use crate::ops::linear_wgpu::{LinearCall, linear};
+use crate::ops::offload::Mirror;
 
 /// Runs before the ones that count.
 const WARM_UP: usize = 2;
@@ -23,53 +22,59 @@ const SETS: u64 = 4;
 const COPY: u64 = 256 << 20;
 const COPIES: usize = 8;
 
-/// wgpu computes in f32.
-pub fn dtypes(_: Op) -> &'static [DType] {
-    &[DType::F32]
+/// One set of inputs, on the host and on the device.
+struct Set<T> {
+    arena: Arena<T>,
+    mirror: Option<Mirror>,
 }
 
-/// The shapes of a small GPT-2 at a batch that one binding of any adapter nearly holds.
-pub fn shapes(op: Op) -> &'static [&'static str] {
-    match op {
-        Op::Gram => &["65536x769"],
-        Op::Linear => &["4096x768x3072", "16384x768x3072"],
-        Op::Tangent => &["16384x768x3072"],
+impl<T: Real> Set<T> {
+    fn new(device: &Device, case: &Case) -> Result<Self> {
+        let arena = device.host().install(|| case.arena::<T>(T::DTYPE));
+        Ok(Self { arena, mirror: Mirror::new(device, &case.program)? })
+    }
+    fn run(&mut self, case: &Case) -> Result<()> {
+        self.mirror.iter_mut().try_for_each(|mirror| mirror.run(&case.program, &mut self.arena))
+    }
+    /// Runs for the first time.
+    fn once(&mut self, case: &Case) -> Result<Ran> {
+        self.run(case)?;
+        self.mirror.iter_mut().try_for_each(|mirror| mirror.bring_home(&mut self.arena))?;
+        let kernels = self.mirror.iter().flat_map(Mirror::kernels).collect();
+        Ok(Ran { found: found(case, &self.arena), kernels })
+    }
+    /// The launches, where there is nothing beside them.
+    fn recorded(&self) -> Option<&[Recorded]> {
+        self.mirror.as_ref().and_then(Mirror::recorded)
     }
 }
 
-/// One set of inputs with its launches.
-enum Set {
-    Linear { recorded: Vec<Recorded>, y: WgpuBuffer },
-    Gram(GramPending),
-}
-
 /// Checks and times one operation.
-pub fn row(wgpu: &Wgpu, host: &Cpu, work: &Work, seed: u64, repeats: usize) -> Result<Row> {
-    let data = host.install(|| Data::<f32>::new(work, seed));
-    let wanted = CACHE.div_ceil(work.input_bytes()).clamp(1, SETS);
-    let weights = (wgpu.buffer_of(bytemuck::cast_slice(&data.w))?, wgpu.buffer_of(bytemuck::cast_slice(&data.bias))?);
-    let sets = (0..wanted).map(|_| set(wgpu, work, &data, &weights)).collect::<Result<Vec<Set>>>()?;
-    let (result, kernel) = match &sets[0] {
-        Set::Linear { recorded, y } => {
-            wgpu.submit(recorded)?;
-            let y = wgpu.download_f32(y, 0..work.result_len())?;
-            (y.into_iter().map(f64::from).collect(), names(recorded))
-        }
-        Set::Gram(pending) => {
-            wgpu.submit(pending.recorded())?;
-            (pending.finish(wgpu)?.m2, format!("{} + fold on the host", names(pending.recorded())))
-        }
+pub fn row<T: Real>(device: &Device, wgpu: &Wgpu, work: &Work, seed: u64, repeats: usize) -> Result<Row> {
+    let host = device.host();
+    let case = host.install(|| work.case(seed));
+    let wanted = CACHE.div_ceil(case.bytes().max(1)).clamp(1, SETS);
+    let mut sets = (0..wanted).map(|_| Set::<T>::new(device, &case)).collect::<Result<Vec<_>>>()?;
+    let ran = sets[0].once(&case)?;
+    let mut again = |fewer: &Work| {
+        let case = host.install(|| fewer.case(seed));
+        Set::<T>::new(device, &case)?.once(&case)
     };
-    let error = host.install(|| reference::error(work, &data, &result));
+    let checked = Run { work, case: &case, arena: &sets[0].arena, seed, ran: &ran }.check(host, Some(&mut again))?;
+    // The first run of a set brings its inputs to the device.
+    sets[1..].iter_mut().try_for_each(|set| set.run(&case))?;
+    wgpu.wait()?;
     let mut seconds = Vec::new();
     let mut clock = Clock::Device;
+    let count = sets.len();
     for i in 0..WARM_UP + repeats {
+        let set = &mut sets[i % count];
         let start = Instant::now();
-        let on_device = match &sets[i % sets.len()] {
-            Set::Linear { recorded, .. } => wgpu.time(recorded)?,
-            Set::Gram(pending) => {
-                wgpu.submit(pending.recorded())?;
-                pending.finish(wgpu)?;
+        let on_device = match set.recorded() {
+            Some(recorded) => wgpu.time(recorded)?,
+            None => {
+                set.run(&case)?;
+                wgpu.wait()?;
                 None
             }
         };
@@ -78,38 +83,8 @@ pub fn row(wgpu: &Wgpu, host: &Cpu, work: &Work, seed: u64, repeats: usize) -> R
         }
         seconds.push(on_device.unwrap_or_else(|| start.elapsed().as_secs_f64()));
     }
-    let timing = Timing::of(work, clock, seconds.split_off(WARM_UP));
-    Ok(Row::new(work, "wgpu", kernel, error, Outcome::Timed(timing)))
-}
-
-/// The names of launches, each once.
-fn names(recorded: &[Recorded]) -> String {
-    let mut names: Vec<&str> = recorded.iter().filter_map(Recorded::name).collect();
-    names.dedup();
-    names.join(" + ")
-}
-
-/// Records the launches on inputs of their own, the result poisoned.
-fn set(wgpu: &Wgpu, work: &Work, data: &Data<f32>, (w, bias): &(WgpuBuffer, WgpuBuffer)) -> Result<Set> {
-    let x = wgpu.buffer_of(bytemuck::cast_slice(&data.x))?;
-    let x = View::new(&x, work.n, work.k);
-    let epilogue = match work.op {
-        Op::Gram => return gram_wgpu::gram(wgpu, x).map(Set::Gram),
-        Op::Linear => Epilogue::Store(Elementwise::Gelu),
-        Op::Tangent => Epilogue::Tangent(Elementwise::Gelu),
-    };
-    let y = wgpu.buffer_of(&vec![u8::MAX; 4 * work.result_len()])?;
-    let call = LinearCall {
-        x,
-        w: View::new(w, work.k, work.m),
-        transpose: false,
-        bias: Some(View::new(bias, 1, work.m)),
-        epilogue,
-        pre: None,
-        y: View::new(&y, work.n, work.m),
-    };
-    let recorded = linear(wgpu, &call)?;
-    Ok(Set::Linear { recorded, y })
+    let timing = Timing::of(&case.costs, clock, seconds.split_off(WARM_UP));
+    Ok(Row::new(work, "wgpu", ran.kernels.join(" + "), checked, &case.costs, Outcome::Timed(timing)))
 }
 
 /// The rate of large copies; the peak of arithmetic is the fastest row, for the caller to fill in.

@@ -12,6 +12,7 @@ pub use wgpu::wgpu_operations;
 pub(super) use wgpu::{Scratch, WgpuPlace};
 
 use crate::device::cuda::Lane;
+use crate::device::wgpu::Recorded;
 use crate::device::{Arena, DType, Device, IntBuffer, Program, Real, View};
 use crate::error::Result;
 
@@ -110,6 +111,30 @@ impl Mirror {
         self.sides.note_host(host);
         self.sides.fetch(slot, &mut self.gpu, host)
     }
+    /// The names of the kernels of a wgpu device, each once, and whether the host takes part.
+    pub fn kernels(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for step in &self.steps {
+            match step {
+                Step::Device(Segment { work: Work::Wgpu(batch), .. }) => names.extend(wgpu::names(batch.recorded())),
+                Step::Device(Segment { work: Work::WgpuGram(gram), .. }) => {
+                    names.extend(wgpu::names(gram.recorded()));
+                    names.push("fold on the host".into());
+                }
+                _ => names.push("host".into()),
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
+    }
+    /// The launches of a program that a wgpu device runs alone, for those that time them.
+    pub fn recorded(&self) -> Option<&[Recorded]> {
+        match &self.steps[..] {
+            [Step::Device(Segment { work: Work::Wgpu(batch), .. })] => Some(batch.recorded()),
+            _ => None,
+        }
+    }
     /// Brings the newest content of every buffer to the host.
     pub fn bring_home<T: Real>(&mut self, host: &mut Arena<T>) -> Result<()> {
         self.sides.bring_home(&mut self.gpu, host)
@@ -123,6 +148,19 @@ pub fn note(device: &Device, program: &Program<Launch>) {
         Device::Cuda { gpus, placement, .. } => placement.note(l.name(), cuda::has_kernel(l, gpus.first(), program)),
         Device::Wgpu { wgpu, placement, .. } => placement.note(l.name(), wgpu::has_kernel(l, wgpu, program)),
     });
+}
+
+/// Whether a device has kernels for all operations of `program`; the CPU needs none.
+pub fn has_kernels(device: &Device, program: &Program<Launch>) -> bool {
+    let mut all = true;
+    each_launch(&program.launches, &mut |l| {
+        all &= match device {
+            Device::Cpu(_) => true,
+            Device::Cuda { gpus, .. } => cuda::has_kernel(l, gpus.first(), program),
+            Device::Wgpu { wgpu, .. } => wgpu::has_kernel(l, wgpu, program),
+        };
+    });
+    all
 }
 
 /// Bytes of its own memory that a device takes for one arena of `program`.

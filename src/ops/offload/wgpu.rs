@@ -164,6 +164,9 @@ pub(super) struct Side {
 pub(super) struct Batch(Vec<Recorded>);
 
 impl Batch {
+    pub fn recorded(&self) -> &[Recorded] {
+        &self.0
+    }
     pub fn append(&mut self, later: &mut Self) -> bool {
         self.0.append(&mut later.0);
         true
@@ -175,6 +178,17 @@ impl Batch {
 pub(super) struct Gram {
     args: gram::Args,
     pending: GramPending,
+}
+
+impl Gram {
+    pub fn recorded(&self) -> &[Recorded] {
+        self.pending.recorded()
+    }
+}
+
+/// The names of launches.
+pub(super) fn names(recorded: &[Recorded]) -> impl Iterator<Item = String> {
+    recorded.iter().filter_map(Recorded::name).map(String::from)
 }
 
 /// What `program` takes on a device.
