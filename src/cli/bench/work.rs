@@ -200,9 +200,12 @@ impl Work {
     /// the check takes of its own.
     pub fn host_memory(&self) -> u64 {
         let plan = self.plan();
-        let own = if self.op.0.recomputed { 0 } else { plan.bytes().saturating_mul(3).min(CHECK_BYTES) };
         let out = plan.outputs.iter().filter_map(Output::view).map(|v| 16 * v.buffer.len as u64).sum::<u64>();
-        plan.bytes().saturating_add(plan.costs.weights).saturating_add(own).saturating_add(out)
+        plan.bytes().saturating_add(plan.costs.weights).saturating_add(out).saturating_add(self.check_memory())
+    }
+    /// Bytes that fewer samples take in their type and in f64.
+    pub fn check_memory(&self) -> u64 {
+        if self.op.0.recomputed { 0 } else { self.plan().bytes().saturating_mul(3).min(CHECK_BYTES) }
     }
 }
 

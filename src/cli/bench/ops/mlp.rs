@@ -13,7 +13,7 @@ pub const OPS: &[Spec] = &[
         slab: 1,
         build: derivatives,
         recomputed: false,
-        shapes: Shapes { cuda: &["65536x3072"], wgpu: &["8192x3072"], cpu: &["4096x768"], ragged: &["90x70"] },
+        shapes: Shapes { cuda: &["32768x3072"], wgpu: &["8192x3072"], cpu: &["4096x768"], ragged: &["90x70"] },
     },
     Spec {
         name: "edges",
@@ -21,7 +21,7 @@ pub const OPS: &[Spec] = &[
         slab: 1,
         build: edges,
         recomputed: false,
-        shapes: Shapes { cuda: &["1024x3072x768"], wgpu: &["128x3072x768"], cpu: &["64x1024x256"], ragged: &["9x70x37"] },
+        shapes: Shapes { cuda: &["512x3072x768"], wgpu: &["128x3072x768"], cpu: &["64x1024x256"], ragged: &["9x70x37"] },
     },
     Spec {
         name: "gated",

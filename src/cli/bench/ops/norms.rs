@@ -32,7 +32,7 @@ pub const OPS: &[Spec] = &[
         slab: 1,
         build: moments,
         recomputed: false,
-        shapes: Shapes { cuda: &["65536x768"], wgpu: &["8192x768"], cpu: &["2048x512"], ragged: &["70x45"] },
+        shapes: Shapes { cuda: &["32768x768"], wgpu: &["8192x768"], cpu: &["2048x512"], ragged: &["70x45"] },
     },
     Spec {
         name: "rank-one-edges",
