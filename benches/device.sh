@@ -149,6 +149,9 @@ bench() {
         elif grep -q "backend $backend: no kernel for $op;" "$work/part"; then
             step_status=$status note=$why
             continue
+        elif grep -q "^error: backend $backend: " "$work/part"; then
+            shown .
+            return
         fi
         shown .
     done

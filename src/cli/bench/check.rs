@@ -168,8 +168,9 @@ fn error(output: &Output, found: &Found, expected: &Found) -> std::result::Resul
             }
             let squares = within(output, a).zip(within(output, b)).map(|(a, b)| ((a - b).powi(2), b.powi(2)));
             let (difference, norm) = squares.fold((0.0, 0.0), |(d, n), (a, b)| (d + a, n + b));
+            let relative = f64::sqrt(difference / norm);
             // Nothing is off where all is 0, too.
-            Ok(if difference == 0.0 { 0.0 } else { f64::sqrt(difference / norm) })
+            Ok(if difference == 0.0 { 0.0 } else { Some(relative).filter(|e| e.is_finite()).unwrap_or(f64::INFINITY) })
         }
         _ => Err("not as many numbers".into()),
     }
@@ -221,7 +222,17 @@ mod tests {
             let Some(Found::Ints(counts)) = found.last_mut() else { panic!("counts") };
             counts[3] += 1;
         });
-        assert!(counts.unwrap_err().to_string().contains("1 of 448 other numbers"), "bins of 7 neurons");
+        let all = 7 * crate::ops::peaks::BINS;
+        assert!(counts.unwrap_err().to_string().contains(&format!("1 of {all} other numbers in output 3")));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_no_small_error() {
+        let of = |x: f64| Found::Reals(vec![1.0, x]);
+        let view = Work::new("norm".parse().unwrap(), DType::F32, &"1x2".parse().unwrap()).unwrap().unwrap().plan().outputs[0];
+        assert_eq!(error(&view, &of(f64::NAN), &of(2.0)), Ok(f64::INFINITY));
+        assert_eq!(error(&view, &of(2.0), &of(2.0)), Ok(0.0));
+        assert_eq!(error(&view, &Found::Ints(vec![1]), &of(2.0)), Err("not as many numbers".into()));
     }
 
     #[test]

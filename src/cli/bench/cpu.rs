@@ -63,7 +63,8 @@ pub fn row<T: Real>(cpu: &Cpu, work: &Work, seed: u64, repeats: usize) -> Result
 pub fn memory(work: &Work, threads: usize) -> u64 {
     let cuts = cuts(work, threads);
     let set = (cuts.len() as u64).saturating_mul(work.with_samples(cuts[0]).plan().bytes());
-    set.saturating_mul(count(work)).saturating_add(work.costs().weights.saturating_mul(2))
+    let all = set.saturating_mul(count(work)).saturating_add(work.costs().weights.saturating_mul(2));
+    all.saturating_add(work.check_memory())
 }
 
 /// Sets of inputs: enough of them that no cache holds all.

@@ -99,10 +99,13 @@ impl Args {
                 }
             }
         }
-        match self.common.dtype {
-            Some(dtype) if works.is_empty() => {
+        match (self.common.dtype, self.shape.first()) {
+            (Some(dtype), _) if works.is_empty() => {
                 let name = super::common::typed(dtype);
                 Err(Error::flag("--dtype", name, "a type that the backend has for one of the operations"))
+            }
+            (None, Some(shape)) if works.is_empty() => {
+                Err(Error::flag("--shape", shape.to_string(), "sizes of an operation that the backend has kernels for"))
             }
             _ => Ok(works),
         }
@@ -223,4 +226,24 @@ fn rows(progress: &Progress, works: &[Work], row: impl Fn(&Work) -> Result<Row>)
     }
     stage.finish();
     Ok(rows)
+}
+
+#[cfg(all(test, feature = "ptxvm"))]
+mod tests {
+    use super::*;
+    use crate::device::{Cpu, Cuda, DriverChoice, Placement};
+
+    #[test]
+    fn every_default_shape_of_cuda_has_kernels() {
+        let cuda = Cuda::open(DriverChoice::Interpreter, 0).unwrap();
+        let device = Device::Cuda { gpus: cuda.into(), host: Cpu::new(1).unwrap(), placement: Placement::default() };
+        for op in Op::all() {
+            for (dtype, shape) in
+                [DType::F32, DType::F64].into_iter().flat_map(|d| parsed(op.0.shapes.cuda).into_iter().map(move |s| (d, s)))
+            {
+                let work = Work::new(op, dtype, &shape).unwrap().unwrap();
+                assert!(offload::has_kernels(&device, &work.case(0).program), "{} {shape} {}", op.0.name, dtype.name());
+            }
+        }
+    }
 }

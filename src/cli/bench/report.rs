@@ -173,7 +173,7 @@ impl Report {
         }
         let names = |names: &[&str]| vec![names.iter().map(|name| name.to_string()).collect::<Vec<String>>()];
         let (head, tail) = (["op", "shape", "dtype"], ["error", "checked", "kernel"]);
-        let timed = ["ms", "TFLOP/s", "of peak", "GB/s", "of copy", "of roofline"];
+        let timed = ["ms", "GFLOP/s", "of peak", "GB/s", "of copy", "of roofline"];
         let counted = ["instructions", "mma", "barriers", "conflicts", "sectors", "least"];
         let (mut times, mut counts) =
             (names(&[&head[..], &timed, &tail].concat()), names(&[&head[..], &counted, &tail].concat()));
@@ -183,7 +183,8 @@ impl Report {
             let tail = [error, row.checked.clone(), row.kernel.clone()];
             match &row.outcome {
                 Outcome::Timed(t) => {
-                    let rates = [format!("{:.3}", t.median_ms), format!("{:.3}", t.tflops), self.share(row, t.tflops * 1e12)];
+                    let rates =
+                        [format!("{:.3}", t.median_ms), format!("{:.1}", 1e3 * t.tflops), self.share(row, t.tflops * 1e12)];
                     let roofline = row.roofline.map_or_else(|| "-".into(), percent);
                     let bytes = [format!("{:.1}", t.gbs), self.share_of_copy(t.gbs * 1e9), roofline];
                     times.push([&head[..], &rates, &bytes, &tail].concat());
@@ -250,7 +251,7 @@ mod tests {
         let report = report(timed, Some(ceilings(1e11, 8e11)));
         let table = report.table();
         let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
-        let head = ["linear", "1000x500x200", "f32", "0.500", "0.400", "50.0", "%", "6.4", "6.4", "%", "50.0", "%"];
+        let head = ["linear", "1000x500x200", "f32", "0.500", "400.0", "50.0", "%", "6.4", "6.4", "%", "50.0", "%"];
         let tail = ["1.5e-7", "1000x500x200,", "256", "rows", "linear_f32_sm80@c"];
         assert_eq!(words, [&head[..], &tail].concat(), "{table}");
         assert!(table.contains("ceilings: copy 100.0 GB/s, f32 0.800 TFLOP/s, f64 0.300 TFLOP/s (note)"), "{table}");
@@ -297,7 +298,7 @@ mod tests {
         let table = report.table();
         let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(words[2..9], ["f32", "11", "12", "13", "14", "15", "16"], "{table}");
-        assert!(!table.contains("TFLOP") && !table.contains("ceilings"), "{table}");
+        assert!(!table.contains("FLOP") && !table.contains("ceilings"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
         let row = &json["rows"][0];
         assert!(row["instructions"] == 11 && row.get("median_ms").is_none() && row.get("roofline").is_none(), "{json}");

@@ -29,6 +29,8 @@ pub struct Spec {
     pub letters: &'static str,
     /// Samples come in multiples of this.
     pub slab: usize,
+    /// The last size is at least this: derivatives of fewer numbers are differences of equal ones.
+    pub least: usize,
     /// The launch at the given sizes and its useful floating point operations.
     pub build: fn(&mut Parts, &[usize]) -> (Launch, f64),
     /// Whether [`super::reference`] computes it on its own.
@@ -160,6 +162,9 @@ impl Work {
         if !shape.0[0].is_multiple_of(op.0.slab) {
             return refused(format!("rows in slabs of {} for {}", op.0.slab, op.0.name));
         }
+        if shape.0.last().is_some_and(|&last| last < op.0.least) {
+            return refused(format!("rows of at least {} numbers for {}", op.0.least, op.0.name));
+        }
         Ok(Some(work))
     }
     /// As on the command line.
@@ -200,9 +205,12 @@ impl Work {
     /// the check takes of its own.
     pub fn host_memory(&self) -> u64 {
         let plan = self.plan();
-        let own = if self.op.0.recomputed { 0 } else { plan.bytes().saturating_mul(3).min(CHECK_BYTES) };
         let out = plan.outputs.iter().filter_map(Output::view).map(|v| 16 * v.buffer.len as u64).sum::<u64>();
-        plan.bytes().saturating_add(plan.costs.weights).saturating_add(own).saturating_add(out)
+        plan.bytes().saturating_add(plan.costs.weights).saturating_add(out).saturating_add(self.check_memory())
+    }
+    /// Bytes that fewer samples take in their type and in f64.
+    pub fn check_memory(&self) -> u64 {
+        if self.op.0.recomputed { 0 } else { self.plan().bytes().saturating_mul(3).min(CHECK_BYTES) }
     }
 }
 
@@ -250,6 +258,8 @@ mod tests {
     fn illegal_sizes_are_named() {
         let message = |op, shape| work(op, shape).unwrap_err().to_string();
         assert_eq!(message("tangent", "24x5x3"), "--shape: found 24x5x3; expected rows in slabs of 16 for tangent");
+        let narrow = message("norm-tangent", "5x7");
+        assert_eq!(narrow, "--shape: found 5x7; expected rows of at least 8 numbers for norm-tangent");
         assert!(message("gram", "9999999999x9999999999").contains("elements a matrix"));
         assert!(message("linear", "18446744073709551615x2x2").contains("elements a matrix"));
         assert!(message("linear", "2x4294967295x4194304").contains("elements a matrix"));

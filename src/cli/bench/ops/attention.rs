@@ -15,7 +15,7 @@ const RAGGED: &[&str] = &["2x19x2x6"];
 
 const fn spec(name: &'static str, build: fn(&mut Parts, &[usize]) -> (Launch, f64), cpu: &'static [&'static str]) -> Spec {
     let shapes = Shapes { cuda: CUDA, wgpu: WGPU, cpu, ragged: RAGGED };
-    Spec { name, letters: "SxTxHxD", slab: 1, build, recomputed: false, shapes }
+    Spec { name, letters: "SxTxHxD", slab: 1, least: 1, build, recomputed: false, shapes }
 }
 
 pub const OPS: &[Spec] = &[

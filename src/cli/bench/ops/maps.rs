@@ -16,6 +16,7 @@ pub const OPS: &[Spec] = &[
         name: "gram",
         letters: "NxD",
         slab: 1,
+        least: 1,
         build: gram,
         recomputed: true,
         // Activations of 2^20 tokens of a small GPT-2 and of its neurons.
@@ -30,6 +31,7 @@ pub const OPS: &[Spec] = &[
         name: "linear",
         letters: "NxDxM",
         slab: 1,
+        least: 1,
         build: |p, sizes| map(p, sizes, false),
         recomputed: true,
         shapes: Shapes {
@@ -43,6 +45,7 @@ pub const OPS: &[Spec] = &[
         name: "tangent",
         letters: "NxDxM",
         slab: SLAB,
+        least: 1,
         build: |p, sizes| map(p, sizes, true),
         recomputed: true,
         // One slab of tangents for 8,192 tokens.
@@ -52,6 +55,7 @@ pub const OPS: &[Spec] = &[
         name: "product",
         letters: "NxDxM",
         slab: 1,
+        least: 1,
         build: cross,
         recomputed: false,
         shapes: Shapes { cuda: &["65536x768x768"], wgpu: &["16384x768x768"], cpu: &["4096x512x512"], ragged: &["90x70x45"] },

@@ -17,6 +17,7 @@ pub const OPS: &[Spec] = &[
         name: "embed",
         letters: "SxTxDxV",
         slab: 1,
+        least: 1,
         build: embedding,
         recomputed: false,
         shapes: Shapes {
@@ -30,6 +31,7 @@ pub const OPS: &[Spec] = &[
         name: "rope",
         letters: "SxTxHxD",
         slab: 1,
+        least: 1,
         build: rotary,
         recomputed: false,
         shapes: Shapes { cuda: &["512x128x12x64"], wgpu: &["64x128x12x64"], cpu: &["64x128x12x64"], ragged: &["3x19x3x10"] },
@@ -38,6 +40,7 @@ pub const OPS: &[Spec] = &[
         name: "loss",
         letters: "NxV",
         slab: 1,
+        least: 1,
         build: cross_entropy,
         recomputed: false,
         shapes: Shapes { cuda: &["8192x50257"], wgpu: &["512x50257"], cpu: &["512x16384"], ragged: &["37x301"] },
@@ -46,6 +49,7 @@ pub const OPS: &[Spec] = &[
         name: "peaks",
         letters: "SxTxM",
         slab: 1,
+        least: 1,
         build: largest,
         recomputed: false,
         shapes: Shapes { cuda: &["512x128x3072"], wgpu: &["64x128x3072"], cpu: &["64x128x1024"], ragged: &["3x19x45"] },
@@ -54,6 +58,7 @@ pub const OPS: &[Spec] = &[
         name: "trie-match",
         letters: "SxTxM",
         slab: 1,
+        least: 1,
         build: tries,
         recomputed: false,
         shapes: Shapes { cuda: &["128x128x36864"], wgpu: &["16x128x3072"], cpu: &["16x128x3072"], ragged: &["3x19x300"] },
@@ -88,7 +93,7 @@ fn cross_entropy(p: &mut Parts, sizes: &[usize]) -> (Launch, f64) {
     let &[n, vocabulary] = sizes else { unreachable!("the letters of loss") };
     let logits = p.scaled(n, vocabulary, 10.0, 0.0);
     let right = p.largest(&logits);
-    let labels = p.ints(n, |i| if i % 4 == 0 { right(i) } else { (splitmix(i as u64) % vocabulary as u64) as u32 });
+    let labels = p.ints(n, |i| if i % 4 == 3 { right(i) } else { (splitmix(i as u64) % vocabulary as u64) as u32 });
     let out = p.zeros(1, 2);
     p.compare(Output::Whole(out.columns(0, 1)));
     p.compare(Output::Exact(out.columns(1, 1)));
