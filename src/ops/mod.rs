@@ -10,12 +10,14 @@ pub mod attention;
 mod attention_cuda;
 pub mod attention_edges;
 mod attention_edges_cuda;
+mod attention_layer;
 mod attention_math;
 pub mod attention_moments;
 mod attention_moments_cuda;
 #[cfg(test)]
 mod attention_reference;
 mod attention_tiles_cuda;
+mod attention_wgpu;
 mod check;
 pub mod copy;
 mod copy_cuda;

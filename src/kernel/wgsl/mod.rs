@@ -19,6 +19,7 @@
 //!   fragments `exp_below`, `logistic`, `act_*` and `accurate` are not.
 
 pub mod affine;
+pub mod attention;
 pub mod count;
 pub mod gram;
 pub mod linear;
@@ -29,8 +30,21 @@ use super::template::Value;
 use super::tuning;
 
 /// Every WGSL kernel, in the order of `mechgraph kernels --list`.
-pub static KERNELS: &[&Kernel] =
-    &[&affine::AFFINE, &gram::CENTRE, &gram::CENTRE_FOLD, &count::COUNT, &gram::GRAM, &linear::LINEAR, &probe::PROBE];
+pub static KERNELS: &[&Kernel] = &[
+    &affine::AFFINE,
+    &attention::FORWARD,
+    &attention::KEYS,
+    &attention::PATTERN,
+    &attention::QUERIES,
+    &attention::SPANS_TABLE,
+    &attention::TANGENT,
+    &gram::CENTRE,
+    &gram::CENTRE_FOLD,
+    &count::COUNT,
+    &gram::GRAM,
+    &linear::LINEAR,
+    &probe::PROBE,
+];
 
 /// What an adapter offers to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +129,22 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/act_silu.wgsl"
     "frag/act_tanh.wgsl"
     "frag/add_product.wgsl"
+    "frag/attention_add.wgsl"
+    "frag/attention_copy.wgsl"
+    "frag/attention_dot.wgsl"
+    "frag/attention_fold.wgsl"
+    "frag/attention_follow.wgsl"
+    "frag/attention_keys.wgsl"
+    "frag/attention_mean.wgsl"
+    "frag/attention_note.wgsl"
+    "frag/attention_params.wgsl"
+    "frag/attention_queries.wgsl"
+    "frag/attention_sequence.wgsl"
+    "frag/attention_shown.wgsl"
+    "frag/attention_slope.wgsl"
+    "frag/attention_store.wgsl"
+    "frag/attention_tile.wgsl"
+    "frag/attention_zero.wgsl"
     "frag/exp_below.wgsl"
     "frag/linear_add.wgsl"
     "frag/linear_columns.wgsl"

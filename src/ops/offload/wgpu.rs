@@ -51,10 +51,16 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Attention => attention_wgpu, fits, bind;
+    AttentionCotangent => attention_wgpu, cotangent_fits, cotangent_bind;
+    AttentionTangent => attention_wgpu, tangent_fits, tangent_bind;
     Copy => copy_wgpu, fits, bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
     Linear => linear_wgpu, fits, bind;
     Scale => copy_wgpu, scale_fits, scale_bind;
+    Sdpa => attention_wgpu, sdpa_fits, sdpa_bind;
+    SdpaCotangent => attention_wgpu, sdpa_cotangent_fits, sdpa_cotangent_bind;
+    SdpaTangent => attention_wgpu, sdpa_tangent_fits, sdpa_tangent_bind;
 }
 
 /// The operations that have WGSL kernels, as [`crate::device::placement::Placed`] names them.
