@@ -24,6 +24,7 @@ pub mod count;
 pub mod gram;
 pub mod linear;
 pub mod probe;
+pub mod product;
 
 use super::registry::{Configuration, Kernel};
 use super::template::Value;
@@ -44,6 +45,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::GRAM,
     &linear::LINEAR,
     &probe::PROBE,
+    &product::PRODUCT,
 ];
 
 /// What an adapter offers to a kernel.
@@ -154,9 +156,12 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/logistic.wgsl"
     "frag/params_immediates.wgsl"
     "frag/params_uniform.wgsl"
+    "frag/product_stage.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
     "frag/sheet.wgsl"
+    "frag/strided_v1.wgsl"
+    "frag/strided_v4.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"

@@ -55,7 +55,9 @@ kernels! {
     AttentionCotangent => attention_wgpu, cotangent_fits, cotangent_bind;
     AttentionTangent => attention_wgpu, tangent_fits, tangent_bind;
     Copy => copy_wgpu, fits, bind;
+    Cross => product_wgpu, cross_fits, cross_bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
+    GramAdd => product_wgpu, add_fits, add_bind;
     Linear => linear_wgpu, fits, bind;
     Scale => copy_wgpu, scale_fits, scale_bind;
     Sdpa => attention_wgpu, sdpa_fits, sdpa_bind;
