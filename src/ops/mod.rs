@@ -10,13 +10,17 @@ pub mod attention;
 mod attention_cuda;
 pub mod attention_edges;
 mod attention_edges_cuda;
+mod attention_edges_wgpu;
 mod attention_layer;
 mod attention_math;
 pub mod attention_moments;
 mod attention_moments_cuda;
+mod attention_moments_wgpu;
 #[cfg(test)]
 mod attention_reference;
+mod attention_tiles;
 mod attention_tiles_cuda;
+mod attention_tiles_wgpu;
 mod attention_wgpu;
 mod check;
 pub mod copy;

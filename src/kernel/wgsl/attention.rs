@@ -232,3 +232,23 @@ kernels! {
         COLUMNS.into_iter().flat_map(|columns| [false, true].map(|same| keys_configuration(columns, same))).collect()
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workgroups_share_the_columns_of_wide_heads() {
+        let name = |pass, width| {
+            let (kernel, configuration, chunks) = choose(pass, width);
+            assert!((kernel.configurations)().contains(&configuration));
+            (configuration.name, chunks)
+        };
+        assert_eq!(name(Pass::Forward, 3), ("32".into(), 1));
+        assert_eq!(name(Pass::Forward, 33), ("64".into(), 1));
+        assert_eq!(name(Pass::Tangent, 256), ("64".into(), 4));
+        assert_eq!(name(Pass::Queries, 65), ("64".into(), 2));
+        assert_eq!(name(Pass::Keys { joint: true }, 80), ("64-joint".into(), 2));
+        assert_eq!(name(Pass::Pattern, 1), ("32".into(), 1));
+    }
+}

@@ -20,6 +20,7 @@
 
 pub mod affine;
 pub mod attention;
+pub mod attention_tiles;
 pub mod count;
 pub mod gram;
 pub mod linear;
@@ -33,12 +34,18 @@ use super::tuning;
 /// Every WGSL kernel, in the order of `mechgraph kernels --list`.
 pub static KERNELS: &[&Kernel] = &[
     &affine::AFFINE,
+    &attention_tiles::CENTRE,
+    &attention_tiles::CONTRACT,
+    &attention_tiles::DIRECTIONS,
     &attention::FORWARD,
     &attention::KEYS,
+    &attention_tiles::OMEGA,
     &attention::PATTERN,
     &attention::QUERIES,
     &attention::SPANS_TABLE,
+    &attention_tiles::SQUARES,
     &attention::TANGENT,
+    &attention_tiles::VALUES,
     &gram::CENTRE,
     &gram::CENTRE_FOLD,
     &count::COUNT,
@@ -137,6 +144,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_fold.wgsl"
     "frag/attention_follow.wgsl"
     "frag/attention_keys.wgsl"
+    "frag/attention_lanes.wgsl"
     "frag/attention_mean.wgsl"
     "frag/attention_note.wgsl"
     "frag/attention_params.wgsl"

@@ -53,6 +53,8 @@ macro_rules! kernels {
 kernels! {
     Attention => attention_wgpu, fits, bind;
     AttentionCotangent => attention_wgpu, cotangent_fits, cotangent_bind;
+    AttentionEdges => attention_edges_wgpu, fits, bind;
+    AttentionMoments => attention_moments_wgpu, fits, bind;
     AttentionTangent => attention_wgpu, tangent_fits, tangent_bind;
     Copy => copy_wgpu, fits, bind;
     Cross => product_wgpu, cross_fits, cross_bind;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mechgraph::device::cuda::Alter;
-use mechgraph::device::{Arena, Cpu, Cuda, Device, IntBuffer, Placement, Program, Real, View};
+use mechgraph::device::wgpu::Options as WgpuOptions;
+use mechgraph::device::{Arena, Cpu, Cuda, Device, IntBuffer, Placement, Program, Real, View, Wgpu};
+use mechgraph::kernel::wgsl;
 use mechgraph::ops::Launch;
 use mechgraph::ops::offload::Mirror;
 use ptxvm::{Completion, Options};
 
-use super::{fill, fill_ints};
+use super::{adapter, fill, fill_ints};
 
 /// A bug: the kernel, what is wrong, the sound text, the broken text. Every occurrence of the sound text is
 /// replaced; it must occur.
@@ -41,6 +43,27 @@ pub fn all_caught(bugs: &[Bug], check: impl Fn(&Device) -> Result<(), String>) {
             found.is_err()
         });
         !caught
+    });
+    let missed: Vec<String> = missed.map(|bug| format!("{}: {}", bug.kernel, bug.what)).collect();
+    assert!(missed.is_empty(), "not caught: {missed:#?}");
+}
+
+/// The same for WGSL kernels on the adapter of the tests. The words may stand in other kernels too, and are replaced there.
+pub fn all_caught_on_wgpu(bugs: &[Bug], check: impl Fn(&Device) -> Result<(), String>) {
+    let open = |planted| {
+        let wgpu = Wgpu::open_with(Some(&adapter()), WgpuOptions { planted, ..WgpuOptions::default() })?;
+        Ok(Device::Wgpu { wgpu: Arc::new(wgpu), host: Cpu::new(1)?, placement: Placement::default() })
+    };
+    match open(None) as mechgraph::Result<Device> {
+        Ok(device) => check(&device).expect("the sound kernels"),
+        Err(why) if std::env::var_os("MECHGRAPH_ADAPTER").is_none() => return println!("skipped: wgpu llvmpipe: {why}"),
+        Err(why) => panic!("{why}"),
+    }
+    let missed = bugs.iter().filter(|Bug { kernel, sound, broken, .. }| {
+        let kernel = wgsl::KERNELS.iter().find(|k| k.name == *kernel).unwrap();
+        let has = |c| kernel.expand(&c).unwrap().contains(sound);
+        assert!((kernel.configurations)().into_iter().any(has), "{}: no text with '{sound}'", kernel.name);
+        check(&open(Some((sound, broken))).unwrap()).is_ok()
     });
     let missed: Vec<String> = missed.map(|bug| format!("{}: {}", bug.kernel, bug.what)).collect();
     assert!(missed.is_empty(), "not caught: {missed:#?}");
