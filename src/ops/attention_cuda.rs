@@ -1,9 +1,8 @@
-//! The CUDA launchers of [`super::sdpa`] and [`super::attention`], f32 and f64: packed sequences, and
-//! sequences of one length, whose packing is arithmetic.
+//! The CUDA launchers of [`super::sdpa`] and [`super::attention`], f32 and f64.
 
+use super::attention_layer::{Cotangent, Forward, Layer, STATISTICS, Tangent};
 use super::extents::{MOST, MOST_PLANES};
 use super::offload::Place;
-use super::packing::Heads;
 use super::{attention, sdpa};
 use crate::device::cuda::Call;
 use crate::device::{DType, IntBuffer, View};
@@ -15,88 +14,7 @@ use crate::kernel::attention::{
 use crate::kernel::tuning::Limits;
 use crate::kernel::{Configuration, Kernel};
 
-/// Lines of the statistics of a head's queries.
-const STATISTICS: u64 = 3;
-
-/// What the three passes of both operations have in common.
-#[derive(Clone, Copy)]
-struct Layer {
-    heads: usize,
-    kv_heads: usize,
-    d_head: usize,
-    d_v: usize,
-    scale: f64,
-    cap: f64,
-    causal: bool,
-    /// 0 where there is none.
-    window: usize,
-    /// Queries.
-    m: usize,
-    /// Rows of keys.
-    n: usize,
-    /// First and end of sequences, and what is hidden, of packed sequences.
-    packing: Option<(IntBuffer, IntBuffer)>,
-    seen: Option<IntBuffer>,
-    asking: Option<IntBuffer>,
-    /// Rows of every sequence, or 0.
-    seq: usize,
-    /// Query i is row `i step + first`.
-    step: usize,
-    first: usize,
-    q: Heads,
-    k: Heads,
-    v: Heads,
-}
-
 impl Layer {
-    fn packed(a: &sdpa::Primal) -> Self {
-        let s = &a.shape;
-        Self {
-            heads: s.heads,
-            kv_heads: s.kv_heads,
-            d_head: s.d_head,
-            d_v: s.d_v,
-            scale: s.scale,
-            cap: s.softcap.unwrap_or(0.0),
-            causal: s.causal,
-            window: s.window.map_or(0, |w| w.min(MOST)),
-            m: a.queries.map_or(a.packing.rows(), |q| q.len),
-            n: a.packing.rows(),
-            packing: Some((a.packing.first, a.packing.end)),
-            seen: a.packing.seen,
-            asking: a.queries,
-            seq: 0,
-            step: 1,
-            first: 0,
-            q: a.q,
-            k: a.k,
-            v: a.v,
-        }
-    }
-    fn uniform(s: &attention::Shape, q: &View, k: &View, v: &View) -> Self {
-        let (step, first) = if s.last_only { (s.seq, s.seq - 1) } else { (1, 0) };
-        Self {
-            heads: s.heads,
-            kv_heads: s.heads,
-            d_head: s.d_head,
-            d_v: s.d_v,
-            scale: s.scale,
-            cap: 0.0,
-            causal: s.causal,
-            window: 0,
-            m: s.batch * s.queries(),
-            n: s.batch * s.seq,
-            packing: None,
-            seen: None,
-            asking: None,
-            seq: s.seq,
-            step,
-            first,
-            q: Heads::dense(asking(s, q), s.d_head),
-            k: Heads::dense(*k, s.d_head),
-            v: Heads::dense(*v, s.d_v),
-        }
-    }
     /// The configuration of a kernel, where it serves this layer with that many probes and these further
     /// views.
     fn choose<const N: usize>(
@@ -126,11 +44,6 @@ impl Layer {
     fn keys_grid(&self, probes: usize) -> [u32; 3] {
         [self.n.div_ceil(TILE as usize) as u32, self.kv_heads as u32, probes as u32]
     }
-}
-
-/// The rows of positions that ask, of rows of all positions.
-fn asking(s: &attention::Shape, rows: &View) -> View {
-    if s.last_only { rows.every(s.seq - 1, s.seq) } else { *rows }
 }
 
 /// A parameter block: the fields that all have, and its own.
@@ -165,20 +78,7 @@ macro_rules! block {
     }};
 }
 
-/// `z` and, where asked, the pattern.
-struct Forward {
-    layer: Layer,
-    z: View,
-    pattern: Option<View>,
-}
-
 impl Forward {
-    fn packed(a: &sdpa::Args) -> Self {
-        Self { layer: Layer::packed(&a.primal), z: a.z, pattern: a.pattern }
-    }
-    fn uniform(a: &attention::Args) -> Self {
-        Self { layer: Layer::uniform(&a.shape, &a.q, &a.k, &a.v), z: a.z, pattern: Some(a.p) }
-    }
     fn scratch(&self, dtype: DType, limits: &Limits) -> Option<u64> {
         self.layer.choose(&FORWARD, dtype, limits, 1, [&self.z])?;
         let Some(p) = &self.pattern else { return Some(0) };
@@ -219,32 +119,7 @@ impl Forward {
     }
 }
 
-/// `dz` along `dq`, `dk` and `dv`.
-struct Tangent {
-    layer: Layer,
-    probes: usize,
-    dq: Heads,
-    dk: Heads,
-    dv: Heads,
-    dz: View,
-}
-
 impl Tangent {
-    fn packed(a: &sdpa::Tangent) -> Self {
-        let layer = Layer::packed(&a.primal);
-        Self { probes: a.dz.rows / layer.m.max(1), layer, dq: a.dq, dk: a.dk, dv: a.dv, dz: a.dz }
-    }
-    fn uniform(a: &attention::Tangent) -> Self {
-        let (s, layer) = (&a.shape, Layer::uniform(&a.shape, &a.q, &a.k, &a.v));
-        Self {
-            probes: a.dz.rows / layer.m.max(1),
-            layer,
-            dq: Heads::dense(asking(s, &a.dq), s.d_head),
-            dk: Heads::dense(a.dk, s.d_head),
-            dv: Heads::dense(a.dv, s.d_v),
-            dz: a.dz,
-        }
-    }
     fn configuration(&self, dtype: DType, limits: &Limits) -> Option<Configuration> {
         let views = [&self.dq.view, &self.dk.view, &self.dv.view, &self.dz];
         self.layer.choose(&TANGENT, dtype, limits, self.probes, views)
@@ -282,35 +157,7 @@ impl Tangent {
     }
 }
 
-/// `dq`, `dk` and `dv` from `dz`.
-struct Cotangent {
-    layer: Layer,
-    probes: usize,
-    dz: View,
-    dq: Heads,
-    dk: Heads,
-    dv: Heads,
-    /// Rows before each of `dq` that become 0, and their distance.
-    blank: (usize, usize),
-}
-
 impl Cotangent {
-    fn packed(a: &sdpa::Cotangent) -> Self {
-        let layer = Layer::packed(&a.primal);
-        Self { probes: a.dz.rows / layer.m.max(1), layer, dz: a.dz, dq: a.dq, dk: a.dk, dv: a.dv, blank: (0, 0) }
-    }
-    fn uniform(a: &attention::Cotangent) -> Self {
-        let (s, layer) = (&a.shape, Layer::uniform(&a.shape, &a.q, &a.k, &a.v));
-        Self {
-            probes: a.dz.rows / layer.m.max(1),
-            layer,
-            dz: a.dz,
-            dq: Heads::dense(asking(s, &a.dq), s.d_head),
-            dk: Heads::dense(a.dk, s.d_head),
-            dv: Heads::dense(a.dv, s.d_v),
-            blank: (s.seq - s.queries(), a.dq.stride),
-        }
-    }
     /// Of the kernels for queries and for keys.
     fn configurations(&self, dtype: DType, limits: &Limits) -> Option<[Configuration; 2]> {
         let views = [&self.dq.view, &self.dk.view, &self.dv.view, &self.dz];

@@ -4,7 +4,8 @@
 
 use super::attention_edges::Args;
 use super::attention_math::Tile;
-use super::attention_tiles_cuda::{Most, Pattern, nodes, rows, serves, tiles};
+use super::attention_tiles::{Most, tiles};
+use super::attention_tiles_cuda::{Pattern, nodes, rows, serves};
 use super::extents::{MOST, MOST_PLANES};
 use super::offload::Place;
 use super::parts::Parts;

@@ -4,7 +4,8 @@
 
 use super::attention_math::{Attention, Tile, part};
 use super::attention_moments::Args;
-use super::attention_tiles_cuda::{Most, PART_BYTES, Pattern, nodes, rows, serves, tiles};
+use super::attention_tiles::{Most, PART_BYTES, tiles};
+use super::attention_tiles_cuda::{Pattern, nodes, rows, serves};
 use super::offload::Place;
 use super::parts::Parts;
 use super::product_cuda::{Operand, Product, fits};

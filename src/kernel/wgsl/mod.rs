@@ -20,6 +20,8 @@
 
 pub mod activation;
 pub mod affine;
+pub mod attention;
+pub mod attention_tiles;
 pub mod chunk;
 pub mod count;
 pub mod embed;
@@ -29,6 +31,7 @@ pub mod linear;
 pub mod norm;
 pub mod probe;
 pub mod probes;
+pub mod product;
 pub mod rope;
 pub mod softmax;
 
@@ -41,6 +44,18 @@ pub static KERNELS: &[&Kernel] = &[
     &activation::ACTIVATION,
     &activation::TANGENT,
     &affine::AFFINE,
+    &attention_tiles::CENTRE,
+    &attention_tiles::CONTRACT,
+    &attention_tiles::DIRECTIONS,
+    &attention::FORWARD,
+    &attention::KEYS,
+    &attention_tiles::OMEGA,
+    &attention::PATTERN,
+    &attention::QUERIES,
+    &attention::SPANS_TABLE,
+    &attention_tiles::SQUARES,
+    &attention::TANGENT,
+    &attention_tiles::VALUES,
     &gram::CENTRE,
     &gram::CENTRE_FOLD,
     &chunk::CHUNK,
@@ -55,6 +70,7 @@ pub static KERNELS: &[&Kernel] = &[
     &probe::PROBE,
     &probes::PROBE_ROWS,
     &probes::PROBE_SUMS,
+    &product::PRODUCT,
     &chunk::READOUT,
     &rope::ROPE,
     &gather::SCATTER,
@@ -146,6 +162,23 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/act_silu.wgsl"
     "frag/act_tanh.wgsl"
     "frag/add_product.wgsl"
+    "frag/attention_add.wgsl"
+    "frag/attention_copy.wgsl"
+    "frag/attention_dot.wgsl"
+    "frag/attention_fold.wgsl"
+    "frag/attention_follow.wgsl"
+    "frag/attention_keys.wgsl"
+    "frag/attention_lanes.wgsl"
+    "frag/attention_mean.wgsl"
+    "frag/attention_note.wgsl"
+    "frag/attention_params.wgsl"
+    "frag/attention_queries.wgsl"
+    "frag/attention_sequence.wgsl"
+    "frag/attention_shown.wgsl"
+    "frag/attention_slope.wgsl"
+    "frag/attention_store.wgsl"
+    "frag/attention_tile.wgsl"
+    "frag/attention_zero.wgsl"
     "frag/exp_below.wgsl"
     "frag/linear_add.wgsl"
     "frag/linear_columns.wgsl"
@@ -157,11 +190,14 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/params_uniform.wgsl"
     "frag/probe_params.wgsl"
     "frag/probe_signs.wgsl"
+    "frag/product_stage.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
     "frag/reduce.wgsl"
     "frag/reduce_max.wgsl"
     "frag/sheet.wgsl"
+    "frag/strided_v1.wgsl"
+    "frag/strided_v4.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"

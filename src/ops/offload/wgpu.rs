@@ -53,15 +53,22 @@ macro_rules! kernels {
 kernels! {
     Activation => activation_wgpu, fits, bind;
     ActivationTangent => activation_wgpu, tangent_fits, tangent_bind;
+    Attention => attention_wgpu, fits, bind;
+    AttentionCotangent => attention_wgpu, cotangent_fits, cotangent_bind;
+    AttentionEdges => attention_edges_wgpu, fits, bind;
+    AttentionMoments => attention_moments_wgpu, fits, bind;
+    AttentionTangent => attention_wgpu, tangent_fits, tangent_bind;
     Basis => probes_wgpu, basis_fits, basis_bind;
     Chunk => probes_wgpu, chunk_fits, chunk_bind;
     Copy => copy_wgpu, fits, bind;
+    Cross => product_wgpu, cross_fits, cross_bind;
     Embed => embed_wgpu, fits, bind;
     Features => probes_wgpu, feature_fits, feature_bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
     Gated => gated_wgpu, fits, bind;
     GatedTangent => gated_wgpu, tangent_fits, tangent_bind;
     Gather => gather_wgpu, fits, bind;
+    GramAdd => product_wgpu, add_fits, add_bind;
     Linear => linear_wgpu, fits, bind;
     Mask => mask_wgpu, fits, bind;
     Norm => norm_wgpu, fits, bind;
@@ -75,6 +82,9 @@ kernels! {
     Rope => rope_wgpu, fits, bind;
     Scale => copy_wgpu, scale_fits, scale_bind;
     Scatter => gather_wgpu, scatter_fits, scatter_bind;
+    Sdpa => attention_wgpu, sdpa_fits, sdpa_bind;
+    SdpaCotangent => attention_wgpu, sdpa_cotangent_fits, sdpa_cotangent_bind;
+    SdpaTangent => attention_wgpu, sdpa_tangent_fits, sdpa_tangent_bind;
     Softcap => activation_wgpu, softcap_fits, softcap_bind;
     TokenEmbed => embed_wgpu, token_fits, token_bind;
     Variance => norm_wgpu, variance_fits, variance_bind;

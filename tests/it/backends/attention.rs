@@ -1,12 +1,15 @@
 //! Attention of packed sequences and of sequences of one length, with tangents and cotangents: against the
 //! CPU in f64, the adjoint identity, and independence of what else is in the batch.
 
-use mechgraph::device::{Arena, Builder, DType, IntBuffer, Program, Real, View};
-use mechgraph::ops::packing::{Heads, Packing};
-use mechgraph::ops::{Launch, attention, run_cpu, sdpa};
+use std::sync::Arc;
 
-use super::planted::{all_caught, bug, run_on_with_ints};
-use super::{Backend, fill, fill_ints, on_every_backend, rounded, run_with_ints};
+use mechgraph::device::wgpu::Options;
+use mechgraph::device::{Arena, Builder, Cpu, DType, Device, IntBuffer, Placement, Program, Real, View, Wgpu};
+use mechgraph::ops::packing::{Heads, Packing};
+use mechgraph::ops::{Launch, attention, offload, run_cpu, sdpa};
+
+use super::planted::{Bug, all_caught, all_caught_on_wgpu, bug, run_on_with_ints};
+use super::{Backend, adapter, fill, fill_ints, on_every_backend, rounded, run_with_ints};
 
 /// Relative Frobenius errors that results may have.
 fn bar(dtype: DType) -> f64 {
@@ -204,10 +207,17 @@ fn compare<T: Real>(what: &str, case: &Case, found: &Arena<T>) -> Result<(), Str
     Ok(())
 }
 
+/// The operations of a program that a device leaves to the host.
+fn on_host(device: &Device, program: &Program<Launch>) -> Vec<String> {
+    offload::note(device, program);
+    device.placed().map(|placed| placed.host.into_iter().collect()).unwrap_or_default()
+}
+
 fn hold<T: Real>(backend: Backend, what: &str, case: &Case) {
     let written: Vec<View> = case.outputs.iter().flat_map(|(_, views)| views.clone()).collect();
     let found = run_with_ints::<T>(backend, &case.program, &case.inputs, &case.ints, &written);
     compare(what, case, &found).unwrap_or_else(|e| panic!("{backend:?} {e}"));
+    assert_eq!(on_host(&backend.open().unwrap(), &case.program), Vec::<String>::new(), "{backend:?} {what}");
     let [dx, dz] = [&case.tangents[0], &case.tangents[1]].map(|v| elements(&found, v));
     let [cz, cx] = [&case.cotangents[0], &case.cotangents[1]].map(|v| elements(&found, v));
     let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
@@ -300,8 +310,8 @@ fn bits<T: Real>(arena: &Arena<T>, case: &Case, queries: std::ops::Range<usize>,
     compared.flat_map(|(name, views)| views.iter().flat_map(|view| of(name, view)).collect::<Vec<_>>()).collect()
 }
 
-/// One sequence alone, then behind and before others and with fewer queries: its results keep their bits.
-fn independent<T: Real>() {
+/// One sequence alone, then behind and before others: its results keep their bits.
+fn independent<T: Real>(backend: Backend) {
     let s = sdpa::Shape { window: Some(50), softcap: Some(2.0), ..shape(2, 1, 6, 4) };
     let plain = Packed { lengths: vec![67], queries: None, hidden: vec![], shape: s, probes: 1, wide: false };
     let among = Packed { lengths: vec![13, 67, 40], ..plain.clone() };
@@ -312,15 +322,42 @@ fn independent<T: Real>() {
         whole[13 * view.cols..][..part.len()].copy_from_slice(part);
     }
     let among = Case { inputs, ..among };
-    let run = |case: &Case| run_with_ints::<T>(Backend::Interpreter, &case.program, &case.inputs, &case.ints, &[]);
+    let run = |case: &Case| run_with_ints::<T>(backend, &case.program, &case.inputs, &case.ints, &[]);
     let expected = bits(&run(&alone), &alone, 0..67, 0..67);
     assert!(expected == bits(&run(&among), &among, 13..80, 13..80), "other sequences in the batch change the bits");
 }
 
 #[test]
 fn a_sequence_has_the_same_bits_in_every_batch() {
-    independent::<f32>();
-    independent::<f64>();
+    independent::<f32>(Backend::Interpreter);
+    independent::<f64>(Backend::Interpreter);
+    Backend::Llvmpipe.hold(independent::<f32>);
+}
+
+/// The tests' wgpu adapter with bindings of at most that many bytes.
+fn tight(bytes: u64) -> Device {
+    let options = Options { largest_binding: Some(bytes), largest_grid: Some(3), ..Options::default() };
+    let wgpu = Wgpu::open_with(Some(&adapter()), options).unwrap();
+    Device::Wgpu { wgpu: Arc::new(wgpu), host: Cpu::new(1).unwrap(), placement: Placement::default() }
+}
+
+#[test]
+fn probes_that_no_binding_holds_go_one_after_the_other_and_larger_operands_to_the_host() {
+    Backend::Llvmpipe.hold(|_| {
+        let plain = cases()[0].clone();
+        let p = Packed { lengths: vec![20, 7], shape: shape(4, 2, 6, 5), probes: 5, ..plain };
+        let s = attention::Shape { batch: 4, seq: 9, heads: 2, d_head: 4, d_v: 3, scale: 0.6, last_only: true, causal: true };
+        let (packed, uniform) = (packed::<f32>(&p), uniform::<f32>(&s, 7));
+        let none: [&str; 0] = [];
+        let all = ["sdpa", "sdpa_cotangent", "sdpa_tangent"];
+        // The smallest binding that WebGPU's other limits leave useful, and one that does not hold q.
+        for (case, bytes, host) in [(&packed, 9472, &none[..]), (&packed, 2048, &all), (&uniform, 4608, &none)] {
+            let device = tight(bytes);
+            assert_eq!(on_host(&device, &case.program), host, "bindings of {bytes} bytes");
+            let found = run_on_with_ints::<f32>(&device, &case.program, &case.inputs, &case.ints).unwrap();
+            compare(&format!("bindings of {bytes} bytes"), case, &found).unwrap();
+        }
+    });
 }
 
 /// Programs that between them reach every part of the kernels.
@@ -408,8 +445,100 @@ fn bugs_planted_in_attention_are_caught() {
     });
 }
 
+/// What is wrong, the sound text, the broken text, for each WGSL kernel.
+const WGSL_BUGS: [Bug; 36] = [
+    bug(
+        WGSL_FORWARD,
+        "no barrier before the weights are read",
+        "weights[8u * (lane + 24u) + line] = w3;\n            workgroupBarrier();",
+        "weights[8u * (lane + 24u) + line] = w3;",
+    ),
+    bug(WGSL_FORWARD, "sums are not scaled when the largest score rises", "acc0_2 *= factor[2];", ""),
+    bug(
+        WGSL_FORWARD,
+        "the sum of the weights is not scaled",
+        "total *= factor;\n            acc0_0 *= factor[0];",
+        "acc0_0 *= factor[0];",
+    ),
+    bug(WGSL_FORWARD, "the last tile is left out", "tile < stop; tile += 32u", "tile + 32u < stop; tile += 32u"),
+    bug(WGSL_FORWARD, "hidden keys are seen", "min(key3, p.n - 1u)] != 0u", "min(key3, p.n - 1u)] != 9u"),
+    bug(WGSL_FORWARD, "a query sees the key behind it", "(vec4<u32>(key3) < high)", "(vec4<u32>(key3) <= high)"),
+    bug(WGSL_FORWARD, "every lane has a largest score of its own", "peak = max(peak, best[8u * other + line]);", ""),
+    bug(WGSL_FORWARD, "the group of a head", "let v_base = p.v_offset + head / p.group * p.v_head;", "let v_base = p.v_offset;"),
+    bug(WGSL_FORWARD, "only the first sequence is walked", "at = next;", "at = end;"),
+    bug(WGSL_PATTERN, "queries before the sequence are not counted", "let row = p.heads * before + head", "let row = head"),
+    bug(WGSL_PATTERN, "rows of other sequences are written", "first + line + 8u >= at && ", ""),
+    bug(WGSL_PATTERN, "a pattern is not divided by its sum", "(scored(s3) - top) * inverse", "(scored(s3) - top)"),
+    bug(WGSL_PATTERN, "the keys of another sequence", "let tile = begin + column;", "let tile = column;"),
+    bug(WGSL_TANGENT, "the tangent of the keys is forgotten", "copy_dk(thread, OTHER_TANGENTS", "copy_k(thread, OTHER_TANGENTS"),
+    bug(WGSL_TANGENT, "the mean is not taken off", "fma(vec4<f32>(-mean[1]), base0_1, acc0_1)", "acc0_1"),
+    bug(WGSL_TANGENT, "the centre moves alone", "fma(shift, total, moment) * factor", "moment * factor"),
+    bug(
+        WGSL_TANGENT,
+        "probes share their tangents",
+        "p.dq_offset + probe * p.m * p.dq_row + head * p.dq_head;\n    let dk_base",
+        "p.dq_offset + head * p.dq_head;\n    let dk_base",
+    ),
+    bug(WGSL_TANGENT, "the derivative of the cap is forgotten", "t1 = p.scale * t1 * slopes(s1);", "t1 = p.scale * t1;"),
+    bug(
+        WGSL_TANGENT,
+        "no barrier before the values are read",
+        "dv_base, tile, stop, 32u * chunk, p.d_v);\n            workgroupBarrier();",
+        "dv_base, tile, stop, 32u * chunk, p.d_v);",
+    ),
+    bug(WGSL_QUERIES, "no scale", "acc0_1 *= p.scale;", ""),
+    bug(WGSL_QUERIES, "the derivative of the cap is forgotten", "= change0 * slope0;", "= change0;"),
+    bug(
+        WGSL_QUERIES,
+        "the statistics of all probes lie in one place",
+        "(probe * 3u * p.heads + head) * p.m + first + line;",
+        "head * p.m + first + line;",
+    ),
+    bug(WGSL_QUERIES, "the mean without what it is about", "centre = select(centre + mean,", "centre = select(mean,"),
+    bug(WGSL_QUERIES, "probes share their cotangents", "p.dq_offset + probe * p.m * p.dq_row", "p.dq_offset"),
+    bug(
+        WGSL_KEYS,
+        "a head of the group is left out",
+        "head < (kv_head + 1u) * p.group; head++",
+        "head < kv_head * p.group + 1u; head++",
+    ),
+    bug(WGSL_KEYS, "hidden keys get cotangents", "if table[own + 2u * p.n] != 0u {", "if true {"),
+    bug(WGSL_KEYS, "the mean of the changes is not taken off", "(t1 - mean) * slopes(s1)", "(t1 - 0.0 * mean) * slopes(s1)"),
+    bug(
+        WGSL_KEYS,
+        "no barrier before the queries are read",
+        "z_base, tile, stop, 32u * chunk, p.d_v);\n            workgroupBarrier();",
+        "z_base, tile, stop, 32u * chunk, p.d_v);",
+    ),
+    bug(WGSL_KEYS, "nobody sees a key", "high[1] = table[own + p.n];", "high[1] = table[own];"),
+    bug(WGSL_SPANS, "the window is one key too wide", "max(low, row + 1u - p.window)", "max(low, row - p.window)"),
+    bug(WGSL_SPANS, "a query sees the key behind it", "high = row + 1u;", "high = min(row + 2u, bounds.y);"),
+    bug(WGSL_SPANS, "queries beyond the window add to a key", "min(bounds.y, own + p.window)", "bounds.y"),
+    bug(WGSL_SPANS, "the search stops one query late", "if row_of(middle) < row {", "if row_of(middle) <= row {"),
+    bug(WGSL_SPANS, "all sequences begin with the batch", "vec2<u32>(begin, begin + p.seq)", "vec2<u32>(0u, begin + p.seq)"),
+    bug(WGSL_SPANS, "hidden keys are shown", "select(0u, 1u, seen[", "select(1u, 1u, seen["),
+    bug(WGSL_SPANS, "queries are the first rows", "row = asking[p.asking_offset + query];", "row = query;"),
+];
+
+#[test]
+fn bugs_planted_in_attention_on_wgpu_are_caught() {
+    let cases = &reaching()[1..];
+    all_caught_on_wgpu(&WGSL_BUGS, |device| {
+        cases.iter().try_for_each(|case| {
+            let arena = run_on_with_ints::<f32>(device, &case.program, &case.inputs, &case.ints)?;
+            compare("planted", case, &arena)
+        })
+    });
+}
+
 const FORWARD: &str = "attention_forward_sm80";
 const PATTERN: &str = "attention_pattern_sm80";
 const TANGENT: &str = "attention_tangent_sm80";
 const QUERIES: &str = "attention_queries_sm80";
 const KEYS: &str = "attention_keys_sm80";
+const WGSL_FORWARD: &str = "attention_forward_f32";
+const WGSL_PATTERN: &str = "attention_pattern_f32";
+const WGSL_TANGENT: &str = "attention_tangent_f32";
+const WGSL_QUERIES: &str = "attention_queries_f32";
+const WGSL_KEYS: &str = "attention_keys_f32";
+const WGSL_SPANS: &str = "attention_spans_u32";

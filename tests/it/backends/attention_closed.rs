@@ -1,9 +1,9 @@
 //! The closed forms of attention, moments and edges, against the CPU in f64.
 
 use mechgraph::device::{Arena, Builder, DType, Program, Real, Tensor, View};
-use mechgraph::ops::{Attention, Launch, attention_edges, attention_moments, run_cpu};
+use mechgraph::ops::{Attention, Launch, attention_edges, attention_moments, offload, run_cpu};
 
-use super::planted::{all_caught, bug, run_on};
+use super::planted::{all_caught, all_caught_on_wgpu, bug, run_on};
 use super::{Backend, error, fill, on_every_backend, run};
 
 /// Relative Frobenius errors that results may have.
@@ -137,6 +137,10 @@ fn hold<T: Real>(backend: Backend, what: &str, of: impl Fn(Dtypes) -> Run) {
     let found = run::<T>(backend, &case.program, &case.inputs, &outputs);
     let exact = expected(&of(Dtypes { numbers: T::DTYPE, program: DType::F64 }));
     compare(what, &case, &found, &exact).unwrap_or_else(|e| panic!("{backend:?} {e}"));
+    let device = backend.open().unwrap();
+    offload::note(&device, &case.program);
+    let host = device.placed().map(|placed| placed.host).unwrap_or_default();
+    assert!(host.is_empty(), "{backend:?} {what}: {host:?} on the host");
 }
 
 const NODES: [(f64, f64); 3] = [(0.2, 0.15), (0.5, 0.55), (0.3, 0.9)];
@@ -194,6 +198,18 @@ fn tiles_add_up_on_the_interpreter() {
             compare(&format!("{c:?}"), &run, &found, &expected(&run)).unwrap();
         }
     }
+}
+
+fn tiles_add_up_in_f32(backend: Backend) {
+    for c in tiled() {
+        hold::<f32>(backend, &format!("{c:?}"), |t| moments(t, &c));
+        hold::<f32>(backend, &format!("{c:?}"), |t| edges(t, &c, 3, 2));
+    }
+}
+
+#[test]
+fn tiles_add_up_on_wgpu() {
+    Backend::Llvmpipe.hold(tiles_add_up_in_f32);
 }
 
 #[test]
@@ -268,6 +284,93 @@ fn bugs_planted_in_closed_forms_are_caught() {
     let of = |t| cases.iter().flat_map(|c| [moments(t, c), edges(t, c, 3, 2)]).collect::<Vec<Run>>();
     let runs: Vec<(Run, Vec<Vec<f64>>)> = of(t).into_iter().zip(of(exact).iter().map(expected)).collect();
     all_caught(&bugs, |device| {
+        runs.iter().try_for_each(|(run, expected)| {
+            let found = run_on::<f32>(device, &run.program, &run.inputs)?;
+            compare("planted", run, &found, expected)
+        })
+    });
+}
+
+#[test]
+fn bugs_planted_in_closed_forms_on_wgpu_are_caught() {
+    let bugs = [
+        bug("attention_centre_f32", "all sequences are the first", "let first = unit / p.across * p.keys;", "let first = 0u;"),
+        bug("attention_centre_f32", "every key has a mean of its own", "+ column] - mean;", "+ column] - mean * f32(key);"),
+        bug(
+            "attention_centre_f32",
+            "the last columns are left out",
+            "let column = unit % p.across * 64u + thread;",
+            "let column = unit % p.across * 32u + thread;",
+        ),
+        bug("attention_centre_f32", "the row behind", "key * p.x_row + column] - mean", "(key + 1u) * p.x_row + column] - mean"),
+        bug(
+            "attention_omega_f32",
+            "a query sees the key behind it",
+            "let visible = position + 1u;",
+            "let visible = min(position + 2u, p.keys);",
+        ),
+        bug("attention_omega_f32", "nodes do not add up", "sum = omega[at];", ""),
+        bug("attention_omega_f32", "z is left out", "+ column] - z, sum)", "+ column], sum)"),
+        bug(
+            "attention_omega_f32",
+            "weights are read before they are written",
+            "lanes[thread] = weight;\n                workgroupBarrier();",
+            "lanes[thread] = weight;",
+        ),
+        bug("attention_omega_f32", "the pattern of one node", "fma(w, weight, pattern[pairs + key])", "w * weight"),
+        bug("attention_contract_f32", "the tail is left out", "if i + 64u < p.length {", "if i + 128u < p.length {"),
+        bug("attention_contract_f32", "one sum of two is lost", "even + odd", "even"),
+        bug("attention_contract_f32", "the query of another head", " + row / p.queries * p.d;", ";"),
+        bug(
+            "attention_contract_f32",
+            "no barrier between the levels of the tree",
+            "lanes[thread + step];\n        }\n        workgroupBarrier();",
+            "lanes[thread + step];\n        }",
+        ),
+        bug(
+            "attention_directions_f32",
+            "all queries are the first of their sequence",
+            "let position = sequence + query % p.each + p.start;",
+            "let position = sequence + p.start;",
+        ),
+        bug("attention_directions_f32", "keys of another head", "(head * p.key_rows + sequence + key)", "(sequence + key)"),
+        bug("attention_directions_f32", "keys of another sequence", "(sequence + key) * p.f_row", "key * p.f_row"),
+        bug("attention_directions_f32", "the query does not move", "along_q, along_k)", "along_q, 0.0 * along_k)"),
+        bug(
+            "attention_values_f32",
+            "the constant coordinate is added to what was there",
+            "column % p.wide < p.narrow",
+            "column % p.wide < p.wide",
+        ),
+        bug("attention_values_f32", "the weight of another head", "(column / p.wide * p.queries + query)", "query"),
+        bug("attention_values_f32", "all rows are the first", "let row = own / p.width % p.rows;", "let row = 0u;"),
+        bug("attention_values_f32", "what the scores move is lost", "sum = psi[own];", ""),
+        bug(
+            "attention_squares_f32",
+            "the last query is left out",
+            "query < p.queries; query++",
+            "query + 1u < p.queries; query++",
+        ),
+        bug("attention_squares_f32", "the linear part is left out", "let slope = b[own];", "let slope = 0.0 * b[own];"),
+        bug(
+            "attention_squares_f32",
+            "what was there is lost",
+            "two_sum(out[at], total.high)",
+            "two_sum(0.0 * out[at], total.high)",
+        ),
+        bug(
+            "attention_squares_f32",
+            "rows and columns are exchanged",
+            "own % p.cols * p.out_row + row",
+            "row * p.out_row + own % p.cols",
+        ),
+    ];
+    let t = Dtypes { numbers: DType::F32, program: DType::F32 };
+    let exact = Dtypes { program: DType::F64, ..t };
+    let cases = [case([2, 6, 2, 3, 40], false, true), case([130, 2, 1, 2, 1], false, false)];
+    let of = |t| cases.iter().flat_map(|c| [moments(t, c), edges(t, c, 3, 2)]).collect::<Vec<Run>>();
+    let runs: Vec<(Run, Vec<Vec<f64>>)> = of(t).into_iter().zip(of(exact).iter().map(expected)).collect();
+    all_caught_on_wgpu(&bugs, |device| {
         runs.iter().try_for_each(|(run, expected)| {
             let found = run_on::<f32>(device, &run.program, &run.inputs)?;
             compare("planted", run, &found, expected)

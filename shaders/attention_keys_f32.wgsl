@@ -1,0 +1,133 @@
+// attention_keys_f32: cotangents of the keys and values of attention_forward_f32, from those of z, in f32.
+//
+//   q, k, v, table  as there
+//   z               their cotangents [probes][m, heads, d_v]
+//   statistics      [probes][3][heads][m], as attention_queries_f32 writes them
+//   dk              [probes][n, heads / group, d_head]
+//   dv              [probes][n, heads / group, d_v]
+//
+//   dk_j = scale sum P_j (t_j - D) c_j q,  dv_j = sum P_j dz,  summed over the queries that see the key j and over the
+//   heads that read it; t, D and c as in attention_queries_f32
+//
+// Workgroup: {{THREADS}} invocations for {{ROWS}} keys of a head and {{COLUMNS}} columns of its dk and dv.
+// Workgroup memory: keys and queries, values and dz, or queries and dz, and two sets of weights.
+// Accuracy: as attention_forward_f32: an element is one chain over the queries of a head after the other.
+
+@include "frag/attention_params.wgsl"
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read> z: array<f32>;
+@group(0) @binding(5) var<storage, read> table: array<u32>;
+@group(0) @binding(6) var<storage, read> statistics: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dk: array<f32>;
+@for apart in 0..APART {
+@group(0) @binding(8) var<storage, read_write> dv: array<f32>;
+@}
+
+@include "frag/attention_tile.wgsl"
+// The weights of the changes, behind the patterns.
+const CHANGES = {{8*OTHERS}}u;
+var<workgroup> weights: array<vec4<f32>, {{16*OTHERS}}>;
+
+@include "frag/attention_slope.wgsl"
+@include "frag/attention_copy.wgsl" name=q
+@include "frag/attention_copy.wgsl" name=k
+@include "frag/attention_copy.wgsl" name=v
+@include "frag/attention_copy.wgsl" name=z
+
+@compute @workgroup_size({{THREADS}})
+fn attention_keys_f32(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let unit = unit_of(group, groups);
+    if unit >= p.units {
+        return;
+    }
+    // The own keys: who sees each.
+    let line = thread % 8u;
+    let lane = thread / 8u;
+    let kv_heads = p.heads / p.group;
+    let chunk = unit % p.chunks;
+    let kv_head = unit / p.chunks / p.tiles % kv_heads;
+    let probe = unit / p.chunks / p.tiles / kv_heads;
+    let first = unit / p.chunks % p.tiles * {{ROWS}}u;
+    let end = min(first + {{ROWS}}u, p.n);
+    let seen_by = p.table_offset + 5u * p.m;
+    var low = vec4<u32>();
+    var high = vec4<u32>();
+@for r in 0..4 {
+    if first + line + {{8*r}}u < end {
+        let own = seen_by + first + line + {{8*r}}u;
+        if table[own + 2u * p.n] != 0u {
+            low[{{r}}] = table[own];
+            high[{{r}}] = table[own + p.n];
+        }
+    }
+@}
+    let lowest = table[seen_by + first];
+    let stop = table[seen_by + p.n + end - 1u];
+    let k_base = p.k_offset + kv_head * p.k_head;
+    let v_base = p.v_offset + kv_head * p.v_head;
+@include "frag/attention_zero.wgsl" sum=acc
+@include "frag/attention_zero.wgsl" sum=base
+
+    for (var head = kv_head * p.group; head < (kv_head + 1u) * p.group; head++) {
+        let q_base = p.q_offset + head * p.q_head;
+        let z_base = p.z_offset + probe * p.m * p.z_row + head * p.z_head;
+        let note = p.statistics_offset + (probe * 3u * p.heads + head) * p.m;
+        for (var tile = lowest; tile < stop; tile += {{OTHERS}}u) {
+@for c in 0..OTHERS/8 {
+            var s{{c}} = vec4<f32>();
+            var t{{c}} = vec4<f32>();
+@}
+            for (var start = 0u; start < p.d_head; start += {{DEPTH}}u) {
+                copy_k(thread, 0u, {{ROWS}}u, DEPTH, PITCH, k_base, first, end, start, p.d_head);
+                copy_q(thread, OTHERS, {{OTHERS}}u, DEPTH, PITCH, q_base, tile, stop, start, p.d_head);
+                workgroupBarrier();
+@include "frag/attention_dot.wgsl" sum=s own_at=0u other_at=OTHERS
+                workgroupBarrier();
+            }
+            for (var start = 0u; start < p.d_v; start += {{DEPTH}}u) {
+                copy_v(thread, 0u, {{ROWS}}u, DEPTH, PITCH, v_base, first, end, start, p.d_v);
+                copy_z(thread, OTHERS, {{OTHERS}}u, DEPTH, PITCH, z_base, tile, stop, start, p.d_v);
+                workgroupBarrier();
+@include "frag/attention_dot.wgsl" sum=t own_at=0u other_at=OTHERS
+                workgroupBarrier();
+            }
+@for c in 0..OTHERS/8 {
+            let query{{c}} = tile + lane + {{8*c}}u;
+            var w{{c}} = vec4<f32>();
+            var change{{c}} = vec4<f32>();
+            if query{{c}} < stop {
+                let shown = (low <= vec4<u32>(query{{c}})) & (vec4<u32>(query{{c}}) < high);
+                let top = statistics[note + query{{c}}];
+                let inverse = statistics[note + p.heads * p.m + query{{c}}];
+                let mean = statistics[note + 2u * p.heads * p.m + query{{c}}];
+                w{{c}} = select(vec4<f32>(), power(scored(s{{c}}) - top) * inverse, shown);
+                change{{c}} = select(vec4<f32>(), w{{c}} * (t{{c}} - mean) * slopes(s{{c}}), shown);
+            }
+            weights[8u * (lane + {{8*c}}u) + line] = w{{c}};
+            weights[CHANGES + 8u * (lane + {{8*c}}u) + line] = change{{c}};
+@}
+            copy_q(thread, 0u, {{OTHERS}}u, WIDE, WIDE, q_base, tile, stop, {{COLUMNS}}u * chunk, p.d_head);
+            copy_z(thread, {{OTHERS}}u * WIDE, {{OTHERS}}u, WIDE, WIDE, z_base, tile, stop, {{COLUMNS}}u * chunk, p.d_v);
+            workgroupBarrier();
+@include "frag/attention_add.wgsl" sum=acc weights=CHANGES from=0u
+@include "frag/attention_add.wgsl" sum=base weights=0u from={{OTHERS}}u*WIDE
+            workgroupBarrier();
+        }
+    }
+
+@for b in 0..COLUMNS/32 {
+@for r in 0..4 {
+    acc{{b}}_{{r}} *= p.scale;
+@}
+@}
+    let dk_base = p.dk_offset + probe * p.n * p.dk_row + kv_head * p.dk_head;
+    let dv_base = p.dv_offset + probe * p.n * p.dv_row + kv_head * p.dv_head;
+@include "frag/attention_store.wgsl" name=dk base=dk_base row=dk_row width=p.d_head sum=acc
+@include "frag/attention_store.wgsl" name={{DV}} base=dv_base row=dv_row width=p.d_v sum=base
+}

@@ -1,0 +1,5 @@
+@for b in 0..COLUMNS/32 {
+@for r in 0..4 {
+    var {{sum}}{{b}}_{{r}} = vec4<f32>();
+@}
+@}
