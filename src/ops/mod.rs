@@ -62,6 +62,7 @@ mod pieces;
 pub mod probes;
 mod probes_cuda;
 mod product_cuda;
+mod product_wgpu;
 pub mod rope;
 mod rope_cuda;
 mod rows;

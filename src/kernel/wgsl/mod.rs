@@ -23,14 +23,23 @@ pub mod count;
 pub mod gram;
 pub mod linear;
 pub mod probe;
+pub mod product;
 
 use super::registry::{Configuration, Kernel};
 use super::template::Value;
 use super::tuning;
 
 /// Every WGSL kernel, in the order of `mechgraph kernels --list`.
-pub static KERNELS: &[&Kernel] =
-    &[&affine::AFFINE, &gram::CENTRE, &gram::CENTRE_FOLD, &count::COUNT, &gram::GRAM, &linear::LINEAR, &probe::PROBE];
+pub static KERNELS: &[&Kernel] = &[
+    &affine::AFFINE,
+    &gram::CENTRE,
+    &gram::CENTRE_FOLD,
+    &count::COUNT,
+    &gram::GRAM,
+    &linear::LINEAR,
+    &probe::PROBE,
+    &product::PRODUCT,
+];
 
 /// What an adapter offers to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,9 +133,12 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/logistic.wgsl"
     "frag/params_immediates.wgsl"
     "frag/params_uniform.wgsl"
+    "frag/product_stage.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
     "frag/sheet.wgsl"
+    "frag/strided_v1.wgsl"
+    "frag/strided_v4.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"

@@ -52,7 +52,9 @@ macro_rules! kernels {
 
 kernels! {
     Copy => copy_wgpu, fits, bind;
+    Cross => product_wgpu, cross_fits, cross_bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
+    GramAdd => product_wgpu, add_fits, add_bind;
     Linear => linear_wgpu, fits, bind;
     Scale => copy_wgpu, scale_fits, scale_bind;
 }
