@@ -53,10 +53,21 @@ macro_rules! kernels {
 kernels! {
     Copy => copy_wgpu, fits, bind;
     Cross => product_wgpu, cross_fits, cross_bind;
+    EdgeCotangents => edge_sums_wgpu, cotangent_fits, cotangent_bind;
+    EdgeRankOne => edge_squares_wgpu, rank_one_fits, rank_one_bind;
+    EdgeSquares => edge_squares_wgpu, fits, bind;
+    EdgeTangents => edge_sums_wgpu, tangent_fits, tangent_bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
     GramAdd => product_wgpu, add_fits, add_bind;
     Linear => linear_wgpu, fits, bind;
+    Loss => loss_wgpu, fits, bind;
+    Moments => moments_wgpu, fits, bind;
+    NormMoments => norm_moments_wgpu, fits, bind;
+    NormRows => norm_moments_wgpu, rows_fits, rows_bind;
+    Peaks => peaks_wgpu, fits, bind;
+    ProbeLoss => loss_wgpu, probe_fits, probe_bind;
     Scale => copy_wgpu, scale_fits, scale_bind;
+    TrieMatch => trie_match_wgpu, fits, bind;
 }
 
 /// The operations that have WGSL kernels, as [`crate::device::placement::Placed`] names them.
@@ -96,6 +107,10 @@ impl WgpuPlace<'_> {
     pub fn scratch(&self, number: usize) -> &WgpuBuffer {
         &self.0.scratch[number]
     }
+    /// The buffer of what `bytes` gives, which stays as long as anybody holds its owner.
+    pub fn shared<T: Send + Sync + 'static>(&self, owner: &Arc<T>, bytes: impl FnOnce() -> Vec<u8>) -> Result<WgpuBuffer> {
+        self.0.device.shared(owner.clone(), bytes)
+    }
     /// Puts a small table on the device for as long as something is recorded with it.
     pub fn constants(&self, bytes: &[u8]) -> Result<WgpuBuffer> {
         self.0.device.buffer_of(bytes)
@@ -124,6 +139,14 @@ impl WgpuPlace<'_> {
             grid: device.grid(groups)?,
         })
     }
+}
+
+/// Hands over the place of a program of which nothing is on the device, for tests of launchers over buffers of their own.
+#[cfg(test)]
+pub(in crate::ops) fn on_bare_place<R>(device: &Arc<Wgpu>, f: impl FnOnce(&WgpuPlace) -> R) -> R {
+    let program = crate::device::Builder::<Launch>::new(DType::F32).finish();
+    let side = Side::new(device, &program).unwrap_or_else(|e| panic!("{e}"));
+    f(&WgpuPlace(&side))
 }
 
 #[derive(Debug)]
