@@ -1,6 +1,7 @@
 //! The wgpu launcher of batched matrix products, for the operations that are made of them, and of
 //! [`super::gram::CrossArgs`] and [`super::gram::AddArgs`].
 
+use super::extents::countable;
 use super::gram::{AddArgs, CrossArgs};
 use super::offload::{Scratch, WgpuPlace};
 use crate::device::View;
@@ -47,7 +48,7 @@ impl<'a> Operand<'a> {
 
 /// C[z] = alpha A[z] B[z], or `+=`, for z = (z0, z1, z2), with A `[m, k]`, B `[k, n]` and C `[m, n]`.
 ///
-/// An element is summed in the order of k, in chains of 128 whose sum is compensated: the same bits whatever the strides
+/// An element is summed in the order of k, in chains of 64 whose sum is compensated: the same bits whatever the strides
 /// and whatever else is in the batch. C lies in another buffer than A and B. Where a binding cannot hold an operand, the
 /// batch is cut, along k too.
 #[derive(Clone, Copy, Debug)]
@@ -233,9 +234,9 @@ fn has_quads(o: &Operand, offset: u32, [line, k]: [(usize, usize); 2], along_k: 
 }
 
 /// Scratch memory; `None` where there is no kernel.
-pub(super) fn cross_fits(c: &CrossArgs, _: &Limits) -> Option<Scratch> {
+pub(super) fn cross_fits(c: &CrossArgs, limits: &Limits) -> Option<Scratch> {
     let fits = c.a.rows == c.b.rows && (c.out.rows, c.out.cols) == (c.a.cols, c.b.cols);
-    (fits && super::extents::countable([&c.a, &c.b, &c.out])).then(Scratch::new)
+    (fits && limits.exact_sums && countable([&c.a, &c.b, &c.out])).then(Scratch::new)
 }
 
 /// The launches of `out += a'b`.
@@ -250,7 +251,7 @@ pub(super) fn cross_bind(c: &CrossArgs, at: &WgpuPlace) -> Result<Vec<Recorded>>
 /// Scratch memory of [`AddArgs`]; `None` where there is no kernel: a triangle is not cut.
 pub(super) fn add_fits(a: &AddArgs, limits: &Limits) -> Option<Scratch> {
     let d = if a.transpose { a.x.rows } else { a.x.cols };
-    let fits = (a.out.rows, a.out.cols) == (d, d) && super::extents::countable([&a.x, &a.out]);
+    let fits = limits.exact_sums && (a.out.rows, a.out.cols) == (d, d) && countable([&a.x, &a.out]);
     (fits && a.out.rows.saturating_mul(a.out.stride).max(a.x.cols.max(a.x.stride)) <= limits.binding).then(Scratch::new)
 }
 
@@ -273,4 +274,106 @@ pub(super) fn gram_add(
     let (a, n, k) = if transpose { (x, rows, cols) } else { (x.transposed(), cols, rows) };
     let product = Product::new([n, n, k], a, a.transposed(), Operand::view(at, out));
     Product { accumulate: true, lower: true, ..product }.record(at, calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::fixture::numbers;
+    use super::super::offload::on_bare_place;
+    use super::*;
+    use crate::device::wgpu::{Options, Wgpu};
+
+    /// A matrix by its place and strides.
+    #[derive(Clone, Copy)]
+    struct Place {
+        at: usize,
+        row: usize,
+        column: usize,
+        batch: [usize; 3],
+    }
+
+    impl Place {
+        fn of(self, z: [usize; 3], i: usize, j: usize) -> usize {
+            self.at + i * self.row + j * self.column + (0..3).map(|axis| z[axis] * self.batch[axis]).sum::<usize>()
+        }
+        fn on(self, buffer: &WgpuBuffer) -> Operand<'_> {
+            Operand::rows(buffer, self.at, self.row).batched(self.batch).with_column(self.column)
+        }
+    }
+
+    impl Operand<'_> {
+        fn with_column(self, column: usize) -> Self {
+            Self { column, ..self }
+        }
+    }
+
+    const BATCH: [usize; 3] = [2, 3, 2];
+
+    /// Batches of products against plain loops, on a device whose bindings hold few or all numbers.
+    fn agrees(largest_binding: Option<u64>, [m, n, k]: [usize; 3], [a, b, c]: [Place; 3]) {
+        let options = Options { largest_binding, ..Options::default() };
+        let Ok(device) = Wgpu::open_with(Some("llvmpipe"), options) else {
+            println!("skipped: wgpu llvmpipe is absent");
+            return;
+        };
+        let device = Arc::new(device);
+        let len = |p: Place, rows: usize, cols: usize| p.of(BATCH.map(|z| z - 1), rows.max(1) - 1, cols.max(1) - 1) + 3;
+        let draw = |len, seed| numbers(len, seed).into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+        let (left, right, before) = (draw(len(a, m, k), 1), draw(len(b, k, n), 2), draw(len(c, m, n), 3));
+        for (accumulate, lower) in [(false, false), (true, false), (true, true)] {
+            let mut want: Vec<f64> = before.iter().map(|x| f64::from(*x)).collect();
+            for z in (0..12).map(|z| [z / 6, z / 2 % 3, z % 2]) {
+                for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).filter(|(i, j)| !lower || j <= i) {
+                    let product = |l| f64::from(left[a.of(z, i, l)]) * f64::from(right[b.of(z, l, j)]);
+                    let sum = 0.5 * (0..k).map(product).sum::<f64>();
+                    let x = &mut want[c.of(z, i, j)];
+                    *x = if accumulate { *x + sum } else { sum };
+                }
+            }
+            let [x, y, out] = [&left, &right, &before].map(|data| device.buffer_of(bytemuck::cast_slice(data)).unwrap());
+            let product = Product {
+                batch: BATCH,
+                alpha: 0.5,
+                accumulate,
+                lower,
+                ..Product::new([m, n, k], a.on(&x), b.on(&y), c.on(&out))
+            };
+            let calls = on_bare_place(&device, |at| {
+                let mut calls = Vec::new();
+                product.record(at, &mut calls).map(|()| calls)
+            })
+            .unwrap();
+            assert!(largest_binding.is_none() || calls.len() > 1, "{} launches", calls.len());
+            device.submit(&calls).unwrap();
+            let found = device.download_f32(&out, 0..want.len()).unwrap();
+            for (i, (found, want)) in found.iter().zip(&want).enumerate() {
+                assert!((f64::from(*found) - want).abs() < 1e-6 * (k + 1) as f64, "[{m}, {n}, {k}] {i}: {found} for {want}");
+            }
+        }
+    }
+
+    fn place(at: usize, row: usize, column: usize, batch: [usize; 3]) -> Place {
+        Place { at, row, column, batch }
+    }
+
+    #[test]
+    fn batches_of_matrices_with_any_strides() {
+        // A shared along z1, B transposed and of one number along z2, C in between other rows.
+        let ragged = [place(1, 9, 1, [200, 0, 100]), place(2, 1, 8, [100, 50, 0]), place(3, 21, 3, [700, 200, 100])];
+        agrees(None, [5, 7, 6], ragged);
+        // Whole quads along lines and along k; ones that are one number.
+        let quads = [place(0, 1, 44, [4000, 1000, 0]), place(4, 1, 12, [0, 1600, 800]), place(0, 36, 1, [9000, 3000, 1500])];
+        agrees(None, [40, 36, 12], quads);
+        let ones = [place(0, 0, 0, [0; 3]), place(0, 3, 1, [600, 200, 100]), place(0, 3, 1, [18, 6, 3])];
+        agrees(None, [1, 3, 30], ones);
+        agrees(None, [3, 3, 0], [place(0, 1, 1, [0; 3]), place(0, 1, 1, [0; 3]), place(0, 3, 1, [54, 18, 9])]);
+    }
+
+    #[test]
+    fn batches_are_cut_where_a_binding_cannot_hold_them() {
+        let places = [place(1, 9, 1, [200, 0, 100]), place(2, 1, 8, [100, 50, 0]), place(3, 21, 3, [700, 200, 100])];
+        agrees(Some(1200), [5, 7, 6], places);
+    }
 }

@@ -15,7 +15,7 @@ use mechgraph::ops::{Launch, trie_match};
 
 use crate::backends::against_cpu::{Case, agrees, agrees_on, inside};
 use crate::backends::on_every_backend;
-use crate::backends::planted::{all_caught, bug};
+use crate::backends::planted::{Bug, all_caught, all_caught_on_wgpu, bug};
 
 /// Keys of the random tries.
 const KEYS: u32 = 5;
@@ -112,6 +112,49 @@ fn the_operation_equals_the_plain_walk_of_every_neuron() {
 
 #[test]
 fn cuda_interpreter_bugs_planted_in_the_walk_of_tries_are_caught() {
+    let kernel = "trie_match_sm80";
+    let bugs = [
+        bug(kernel, "a wildcard is not hidden", "@%hides bra         write;", ""),
+        bug(
+            kernel,
+            "the start of a sequence is not told",
+            "setp.eq.u32     %is_first, %t, %begins;",
+            "setp.eq.u32 %is_first, %t, %none;",
+        ),
+        bug(kernel, "wildcards below the root are not followed", "@%stops ld.global.nc.u32 %next, [%at];", ""),
+        bug(kernel, "the largest is the deepest", "setp.eq.u32     %better, %choice, 0;", "setp.ne.u32 %better, %choice, 1;"),
+        bug(kernel, "every choice is the deepest", "setp.eq.u32     %better, %choice, 0;", "setp.ne.u32 %better, %choice, 9;"),
+        bug(
+            kernel,
+            "the last child is never found",
+            "add.u32         %high, %high, %low;",
+            "add.u32 %high, %high, %low;\n    sub.u32 %high, %high, 1;\n    max.s32 %high, %high, 0;",
+        ),
+    ];
+    with_predictions(|check| all_caught(&bugs, check));
+}
+
+#[test]
+fn wgpu_bugs_planted_in_the_walk_of_tries_are_caught() {
+    let kernel = "trie_match_f32";
+    let bugs: [Bug; 6] = [
+        bug(kernel, "a wildcard is not hidden", "hidden = child(tree, key) != NONE;", ""),
+        bug(kernel, "the start of a sequence is not told", "return better(best, forest[p.start + node]);", "return best;"),
+        bug(kernel, "wildcards below the root are not followed", "next = forest[p.wildcard + node];", ""),
+        bug(kernel, "the largest is the deepest", "p.choice == LARGEST", "p.choice == 9u"),
+        bug(kernel, "every choice is the deepest", "p.choice == SHALLOWEST", "p.choice == 9u"),
+        bug(
+            kernel,
+            "the last child is never found",
+            "+ forest[p.children + node];",
+            "+ max(forest[p.children + node], 1u) - 1u;",
+        ),
+    ];
+    with_predictions(|check| all_caught_on_wgpu(&bugs, check));
+}
+
+/// Hands over what tells whether a device gives the slots and predictions that the CPU gives.
+fn with_predictions(f: impl FnOnce(&dyn Fn(&Device) -> Result<(), String>)) {
     let mut random = Random(14);
     let some: Vec<(Tries, Vec<Vec<u32>>, Vec<Hit>)> = (0..9)
         .map(|round| {
@@ -131,33 +174,7 @@ fn cuda_interpreter_bugs_planted_in_the_walk_of_tries_are_caught() {
         }
         Ok(())
     };
-    let kernel = "trie_match_sm80";
-    all_caught(
-        &[
-            bug(kernel, "a wildcard is not hidden", "@%hides bra         write;", ""),
-            bug(
-                kernel,
-                "the start of a sequence is not told",
-                "setp.eq.u32     %is_first, %t, %begins;",
-                "setp.eq.u32 %is_first, %t, %none;",
-            ),
-            bug(kernel, "wildcards below the root are not followed", "@%stops ld.global.nc.u32 %next, [%at];", ""),
-            bug(kernel, "the largest is the deepest", "setp.eq.u32     %better, %choice, 0;", "setp.ne.u32 %better, %choice, 1;"),
-            bug(
-                kernel,
-                "every choice is the deepest",
-                "setp.eq.u32     %better, %choice, 0;",
-                "setp.ne.u32 %better, %choice, 9;",
-            ),
-            bug(
-                kernel,
-                "the last child is never found",
-                "add.u32         %high, %high, %low;",
-                "add.u32 %high, %high, %low;\n    sub.u32 %high, %high, 1;\n    max.s32 %high, %high, 0;",
-            ),
-        ],
-        check,
-    );
+    f(&check);
 }
 
 /// Random tries over random keys, with slots that no row has.

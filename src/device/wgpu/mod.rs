@@ -12,6 +12,7 @@ mod probe;
 mod report;
 mod weights;
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -50,6 +51,9 @@ impl Default for Options {
     }
 }
 
+/// Whoever has a table on the host, and its copy.
+type Table = (Arc<dyn Any + Send + Sync>, WgpuBuffer);
+
 /// An open adapter.
 #[derive(Debug)]
 pub struct Wgpu {
@@ -63,6 +67,8 @@ pub struct Wgpu {
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// Weights by the address of their host copy.
     tensors: Mutex<HashMap<usize, (Tensor, WgpuBuffer)>>,
+    /// Tables by the address of their owner.
+    tables: Mutex<HashMap<usize, Table>>,
     /// Bound where a shader declares an output that a launch does not ask for.
     spare: ::wgpu::Buffer,
     /// The same for inputs.
@@ -100,10 +106,10 @@ impl Wgpu {
             let (size, usage) = (buffer::SPARE_BYTES, ::wgpu::BufferUsages::STORAGE);
             device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         });
-        let (pipelines, tensors) = (Mutex::default(), Mutex::default());
+        let (pipelines, tensors, tables) = (Mutex::default(), Mutex::default(), Mutex::default());
         let exactness = Exactness::default();
         let mut this =
-            Self { device, queue, adapter, limits, options, exactness, failure, pipelines, tensors, spare, spare_input };
+            Self { device, queue, adapter, limits, options, exactness, failure, pipelines, tensors, tables, spare, spare_input };
         this.exactness = probe::run(&this)?;
         Ok(this)
     }
@@ -136,6 +142,7 @@ impl Wgpu {
             workgroup_memory: self.limits.max_compute_workgroup_storage_size,
             immediates: if immediates { self.limits.max_immediate_size } else { 0 },
             binding: self.binding_elements(),
+            exact_sums: self.exactness.two_sum,
         }
     }
     /// Waits until everything that was submitted has run.

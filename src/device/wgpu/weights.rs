@@ -1,6 +1,7 @@
-//! Weights on a device: uploaded when they are first asked for, and kept as long as the host has them.
+//! Weights and tables on a device: uploaded when they are first asked for, and kept as long as the host has them.
 
-use std::sync::PoisonError;
+use std::any::Any;
+use std::sync::{Arc, PoisonError};
 
 use super::{Wgpu, WgpuBuffer};
 use crate::device::Tensor;
@@ -19,6 +20,19 @@ impl Wgpu {
         let buffer = self.buffer_of(&tensor.raw())?;
         // The tensor is kept, so that no other can take its address.
         tensors.insert(key, (tensor.clone(), buffer.clone()));
+        Ok(buffer)
+    }
+
+    /// The buffer that holds what `bytes` gives, the same for every call with `owner`, as long as there is a clone of that.
+    pub fn shared(&self, owner: Arc<dyn Any + Send + Sync>, bytes: impl FnOnce() -> Vec<u8>) -> Result<WgpuBuffer> {
+        let key = Arc::as_ptr(&owner).cast::<()>() as usize;
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, buffer)) = tables.get(&key) {
+            return Ok(buffer.clone());
+        }
+        tables.retain(|_, (kept, _)| Arc::strong_count(kept) > 1);
+        let buffer = self.buffer_of(&bytes())?;
+        tables.insert(key, (owner, buffer.clone()));
         Ok(buffer)
     }
 }
@@ -41,5 +55,20 @@ mod tests {
             let held = device.tensors.lock().unwrap();
             assert!(held.len() == 2 && held.contains_key(&kept.key()), "one of those that come and go");
         }
+    }
+
+    #[test]
+    fn a_table_is_kept_as_long_as_the_host_has_its_owner() {
+        let Ok(device) = Wgpu::open(Some("llvmpipe")) else {
+            println!("skipped: wgpu llvmpipe is absent");
+            return;
+        };
+        let kept = Arc::new(7u32);
+        let of_kept = device.shared(kept.clone(), || vec![7; 8]).unwrap();
+        for i in 0..10u32 {
+            device.shared(Arc::new(i), || vec![1; 4]).unwrap();
+            assert!(device.tables.lock().unwrap().len() == 2, "one of those that come and go");
+        }
+        assert!(device.shared(kept, || panic!("made twice")).unwrap().is(&of_kept));
     }
 }

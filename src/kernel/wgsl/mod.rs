@@ -24,16 +24,23 @@ pub mod attention;
 pub mod attention_tiles;
 pub mod chunk;
 pub mod count;
+pub mod edge_sums;
+pub mod edges;
 pub mod embed;
 pub mod gather;
 pub mod gram;
 pub mod linear;
+pub mod loss;
 pub mod norm;
+pub mod norm_terms;
+pub mod peaks;
 pub mod probe;
 pub mod probes;
 pub mod product;
 pub mod rope;
 pub mod softmax;
+pub mod sums;
+pub mod trie_match;
 
 use super::registry::{Configuration, Kernel};
 use super::template::Value;
@@ -59,14 +66,26 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::CENTRE,
     &gram::CENTRE_FOLD,
     &chunk::CHUNK,
+    &sums::COLUMN_SUMS,
     &count::COUNT,
+    &sums::DERIVATIVES,
+    &edge_sums::COTANGENTS,
+    &edge_sums::TANGENTS,
+    &edges::EDGES,
+    &edges::RANK_ONE,
     &embed::EMBED,
     &gather::GATHER,
     &gram::GRAM,
     &linear::LINEAR,
+    &loss::FOLD,
+    &loss::ROWS,
     &norm::NORM,
     &norm::HALF,
     &norm::SLOPE,
+    &norm_terms::TERMS,
+    &norm_terms::WEIGH,
+    &peaks::LISTS,
+    &peaks::PEAKS,
     &probe::PROBE,
     &probes::PROBE_ROWS,
     &probes::PROBE_SUMS,
@@ -76,6 +95,7 @@ pub static KERNELS: &[&Kernel] = &[
     &gather::SCATTER,
     &softmax::SOFTMAX,
     &softmax::TANGENT,
+    &trie_match::TRIE_MATCH,
 ];
 
 /// What an adapter offers to a kernel.
@@ -89,12 +109,14 @@ pub struct Limits {
     pub immediates: u32,
     /// The most 4-byte elements of a binding, wherever they start in their buffer.
     pub binding: usize,
+    /// Whether TwoSum is exact, and so sums over many rows are.
+    pub exact_sums: bool,
 }
 
 impl Limits {
     /// What every implementation of WebGPU offers.
     pub const BASELINE: Limits =
-        Limits { invocations: 256, workgroup_memory: 16 << 10, immediates: 0, binding: (128 << 18) - 64 };
+        Limits { invocations: 256, workgroup_memory: 16 << 10, immediates: 0, binding: (128 << 18) - 64, exact_sums: true };
 
     /// As a device of `tuning`. WebGPU does not say how many multiprocessors there are: 32 are assumed,
     /// those of a middling GPU.
@@ -162,6 +184,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/act_silu.wgsl"
     "frag/act_tanh.wgsl"
     "frag/add_product.wgsl"
+    "frag/add_up.wgsl"
     "frag/attention_add.wgsl"
     "frag/attention_copy.wgsl"
     "frag/attention_dot.wgsl"
@@ -180,12 +203,16 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_tile.wgsl"
     "frag/attention_zero.wgsl"
     "frag/exp_below.wgsl"
+    "frag/fold_lanes.wgsl"
     "frag/linear_add.wgsl"
     "frag/linear_columns.wgsl"
     "frag/linear_rows.wgsl"
     "frag/linear_store.wgsl"
     "frag/linear_tangent.wgsl"
+    "frag/log_one_plus.wgsl"
     "frag/logistic.wgsl"
+    "frag/mix.wgsl"
+    "frag/order.wgsl"
     "frag/params_immediates.wgsl"
     "frag/params_uniform.wgsl"
     "frag/probe_params.wgsl"
@@ -198,6 +225,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/sheet.wgsl"
     "frag/strided_v1.wgsl"
     "frag/strided_v4.wgsl"
+    "frag/total.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"

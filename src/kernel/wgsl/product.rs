@@ -62,7 +62,7 @@ pub const ADDS: u32 = 4;
 pub const LOWER: u32 = 8;
 
 /// Products between two promotions of the accumulators.
-pub const PROMOTE: u32 = 128;
+pub const PROMOTE: u32 = 64;
 /// Steps of k that a tile holds in workgroup memory at a time.
 const DEPTH: u32 = 16;
 /// Invocations along a side of a tile, which has four times as many rows and columns.

@@ -7,7 +7,9 @@ mod wgpu;
 
 pub(super) use cuda::Place;
 pub use cuda::{cuda_bytes, cuda_calls};
-pub(super) use storage::together;
+pub(super) use storage::{Storage, together};
+#[cfg(test)]
+pub(super) use wgpu::on_bare_place;
 pub use wgpu::wgpu_operations;
 pub(super) use wgpu::{Scratch, WgpuPlace};
 

@@ -62,6 +62,10 @@ kernels! {
     Chunk => probes_wgpu, chunk_fits, chunk_bind;
     Copy => copy_wgpu, fits, bind;
     Cross => product_wgpu, cross_fits, cross_bind;
+    EdgeCotangents => edge_sums_wgpu, cotangent_fits, cotangent_bind;
+    EdgeRankOne => edge_squares_wgpu, rank_one_fits, rank_one_bind;
+    EdgeSquares => edge_squares_wgpu, fits, bind;
+    EdgeTangents => edge_sums_wgpu, tangent_fits, tangent_bind;
     Embed => embed_wgpu, fits, bind;
     Features => probes_wgpu, feature_fits, feature_bind;
     Fill => copy_wgpu, fill_fits, fill_bind;
@@ -70,13 +74,19 @@ kernels! {
     Gather => gather_wgpu, fits, bind;
     GramAdd => product_wgpu, add_fits, add_bind;
     Linear => linear_wgpu, fits, bind;
+    Loss => loss_wgpu, fits, bind;
     Mask => mask_wgpu, fits, bind;
+    Moments => moments_wgpu, fits, bind;
     Norm => norm_wgpu, fits, bind;
     NormCotangent => norm_wgpu, cotangent_fits, cotangent_bind;
+    NormMoments => norm_moments_wgpu, fits, bind;
+    NormRows => norm_moments_wgpu, rows_fits, rows_bind;
     NormTangent => norm_wgpu, tangent_fits, tangent_bind;
     Normalise => norm_wgpu, normalise_fits, normalise_bind;
     NormaliseCotangent => norm_wgpu, normalise_cotangent_fits, normalise_cotangent_bind;
     NormaliseTangent => norm_wgpu, normalise_tangent_fits, normalise_tangent_bind;
+    Peaks => peaks_wgpu, fits, bind;
+    ProbeLoss => loss_wgpu, probe_fits, probe_bind;
     Probes => probes_wgpu, fits, bind;
     Readout => mask_wgpu, readout_fits, readout_bind;
     Rope => rope_wgpu, fits, bind;
@@ -87,6 +97,7 @@ kernels! {
     SdpaTangent => attention_wgpu, sdpa_tangent_fits, sdpa_tangent_bind;
     Softcap => activation_wgpu, softcap_fits, softcap_bind;
     TokenEmbed => embed_wgpu, token_fits, token_bind;
+    TrieMatch => trie_match_wgpu, fits, bind;
     Variance => norm_wgpu, variance_fits, variance_bind;
     VarianceCotangent => norm_wgpu, variance_cotangent_fits, variance_cotangent_bind;
     VarianceTangent => norm_wgpu, variance_tangent_fits, variance_tangent_bind;
@@ -129,6 +140,10 @@ impl WgpuPlace<'_> {
     pub fn scratch(&self, number: usize) -> &WgpuBuffer {
         &self.0.scratch[number]
     }
+    /// The buffer of what `bytes` gives, which stays as long as anybody holds its owner.
+    pub fn shared<T: Send + Sync + 'static>(&self, owner: &Arc<T>, bytes: impl FnOnce() -> Vec<u8>) -> Result<WgpuBuffer> {
+        self.0.device.shared(owner.clone(), bytes)
+    }
     /// Puts a small table on the device for as long as something is recorded with it.
     pub fn constants(&self, bytes: &[u8]) -> Result<WgpuBuffer> {
         self.0.device.buffer_of(bytes)
@@ -157,6 +172,14 @@ impl WgpuPlace<'_> {
             grid: device.grid(groups)?,
         })
     }
+}
+
+/// Hands over the place of a program of which nothing is on the device, for tests of launchers over buffers of their own.
+#[cfg(test)]
+pub(in crate::ops) fn on_bare_place<R>(device: &Arc<Wgpu>, f: impl FnOnce(&WgpuPlace) -> R) -> R {
+    let program = crate::device::Builder::<Launch>::new(DType::F32).finish();
+    let side = Side::new(device, &program).unwrap_or_else(|e| panic!("{e}"));
+    f(&WgpuPlace(&side))
 }
 
 #[derive(Debug)]

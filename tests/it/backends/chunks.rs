@@ -96,7 +96,7 @@ const KINDS: [Kind; 6] = [
 ];
 
 /// Samples, positions, columns, features, probes of a chunk.
-type Field = (usize, usize, usize, usize, usize);
+pub type Field = (usize, usize, usize, usize, usize);
 
 const FIELDS: [Field; 3] = [(1, 1, 1, 1, 1), (2, 3, 7, 5, 3), (3, 5, 130, 37, 4)];
 
@@ -112,13 +112,13 @@ fn probed(dtype: DType, kind: Kind, (samples, positions, d, features, probes): F
 /// Samples, positions, probes of a chunk, inputs, outputs.
 const EDGES: [Field; 4] = [(1, 1, 1, 1, 1), (3, 5, 3, 40, 2), (11, 4, 5, 9, 33), (2, 9, 4, 6, 3)];
 
-fn tangents(dtype: DType, (samples, positions, probes, k_in, k_out): Field, chunk: u32) -> Case {
+pub fn tangents(dtype: DType, (samples, positions, probes, k_in, k_out): Field, chunk: u32) -> Case {
     let mut p = Plan::new(dtype, chunk);
     let (y, out) = (p.input(probes * samples * positions, k_out), p.input(k_out, k_in));
     p.case(out, |index| Launch::EdgeTangents(TangentArgs { y, index, probes, out }))
 }
 
-fn cotangents(dtype: DType, (samples, positions, probes, k_in, k_out): Field, squared: bool, chunk: u32) -> Case {
+pub fn cotangents(dtype: DType, (samples, positions, probes, k_in, k_out): Field, squared: bool, chunk: u32) -> Case {
     let mut p = Plan::new(dtype, chunk);
     let n = samples * positions;
     let (g, f_hat, out) = (p.input(probes * n, k_in), p.input(n, k_in), p.input(k_out, k_in));
@@ -325,4 +325,34 @@ fn wgpu_llvmpipe_bugs_planted_in_chunks_are_caught() {
         ],
         sound,
     );
+}
+
+#[test]
+fn wgpu_bugs_planted_in_sums_of_tangents_and_cotangents_are_caught() {
+    const TANGENTS: &str = "edge_tangents_f32";
+    const COTANGENTS: &str = "edge_cotangents_f32";
+    let check = |device: &Device| {
+        for (i, field) in EDGES.into_iter().enumerate() {
+            agrees_on::<f32>(device, 1e-6, |dtype| tangents(dtype, field, i as u32 % 2))?;
+            for squared in [false, true] {
+                agrees_on::<f32>(device, 1e-6, |dtype| cotangents(dtype, field, squared, i as u32 % 2))?;
+            }
+        }
+        Ok(())
+    };
+    let bugs = [
+        bug(
+            TANGENTS,
+            "every chunk is the first",
+            "index[p.index_at] * p.of_chunk + p.first_probe + probe",
+            "p.first_probe + probe",
+        ),
+        bug(TANGENTS, "the rows of the first probe", "(probe * p.n + t) * p.y_stride", "t * p.y_stride"),
+        bug(TANGENTS, "no square", "fma(value, value, p.zero)", "value"),
+        bug(COTANGENTS, "padding counts", "r < p.probes && first + r < p.count", "r < p.probes"),
+        bug(COTANGENTS, "only one probe of an output", "r += p.k_out", "r += p.probes"),
+        bug(COTANGENTS, "the square is never taken", "if p.squared != 0u {", "if p.squared > 1u {"),
+        bug(COTANGENTS, "a position is left out", "s < (x + 1u) * p.positions; s++", "s + 1u < (x + 1u) * p.positions; s++"),
+    ];
+    all_caught_on_wgpu(&bugs, check);
 }

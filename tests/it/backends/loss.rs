@@ -6,7 +6,7 @@ use mechgraph::ops::loss::{Args, ProbeArgs, SKIPPED};
 use mechgraph::ops::peaks::{self, BINS, Bars, Passed, TILE};
 
 use super::against_cpu::{Case, agrees, agrees_on, inside};
-use super::planted::{all_caught, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug};
 use super::{Backend, bar, on_every_backend, rounded};
 
 /// Logits of which every fourth row has its largest twice, and labels that are right for some.
@@ -29,7 +29,7 @@ fn logits(rows: usize, cols: usize) -> (Vec<f64>, Vec<u32>) {
     (logits, labels)
 }
 
-fn loss(dtype: DType, (rows, cols): (usize, usize)) -> Case {
+pub fn loss(dtype: DType, (rows, cols): (usize, usize)) -> Case {
     let mut b = Builder::<Launch>::new(dtype);
     let from = 3;
     let (x, labels, out) = (inside(&mut b, rows, cols), b.ints(from + rows + 2), inside(&mut b, 1, 2));
@@ -40,7 +40,7 @@ fn loss(dtype: DType, (rows, cols): (usize, usize)) -> Case {
     Case { program: b.finish(), inputs: vec![(x, data), (out, vec![0.5, 2.0])], ints: vec![(labels, ints)], outputs: vec![out] }
 }
 
-fn of_runs(dtype: DType, (rows, cols): (usize, usize), chunk: u32) -> Case {
+pub fn of_runs(dtype: DType, (rows, cols): (usize, usize), chunk: u32) -> Case {
     let mut b = Builder::<Launch>::new(dtype);
     let (probes, runs) = (3, 5);
     let (x, labels, index, out) = (inside(&mut b, probes * rows, cols), b.ints(rows), b.ints(1), inside(&mut b, runs, 2));
@@ -53,15 +53,15 @@ fn of_runs(dtype: DType, (rows, cols): (usize, usize), chunk: u32) -> Case {
 }
 
 /// The peaks of samples, with what they leave beside their views.
-struct Largest {
-    case: Case,
+pub struct Largest {
+    pub case: Case,
     counts: IntBuffer,
     passed: Passed,
 }
 
 /// Samples of `positions` rows with equal activations, zeros and sizes far apart; bars that some pass, and room for half of
 /// what a list may have. Every fourth neuron has no best yet; `silent` ones never exceed minus infinity.
-fn largest(dtype: DType, (samples, positions, skip, width): (usize, usize, usize, usize), silent: bool) -> Largest {
+pub fn largest(dtype: DType, (samples, positions, skip, width): (usize, usize, usize, usize), silent: bool) -> Largest {
     let mut b = Builder::<Launch>::new(dtype);
     let x = inside(&mut b, samples * positions, width);
     let [max, at, picked] = std::array::from_fn(|_| inside(&mut b, samples, width));
@@ -112,7 +112,7 @@ impl Largest {
         (m.int(self.counts).to_vec(), (0..self.passed.values.rows).map(list).collect())
     }
     /// Whether a device leaves what the CPU does.
-    fn agrees_on<T: Real>(&self, device: &Device) -> Result<(), String> {
+    pub fn agrees_on<T: Real>(&self, device: &Device) -> Result<(), String> {
         let (found, want) = (self.found(&self.case.run_on::<T>(device)?), self.found(&self.case.on_cpu::<T>()));
         if found.0 != want.0 {
             return Err("other counts".into());
@@ -217,4 +217,39 @@ fn cuda_interpreter_bugs_planted_in_losses_and_peaks_are_caught() {
         ],
         check,
     );
+}
+
+#[test]
+fn wgpu_bugs_planted_in_losses_and_peaks_are_caught() {
+    const ROWS: &str = "loss_rows_f32";
+    const FOLD: &str = "loss_fold_f32";
+    const PEAKS: &str = "peaks_f32";
+    const LISTS: &str = "peak_lists_f32";
+    let check = |device: &Device| {
+        agrees_on::<f32>(device, 1e-6, |dtype| loss(dtype, (137, 300)))?;
+        agrees_on::<f32>(device, 1e-6, |dtype| of_runs(dtype, (37, 41), 1))?;
+        for shape in SAMPLES {
+            agrees_on::<f32>(device, 0.0, |dtype| largest(dtype, shape, false).case)?;
+            largest(DType::F32, shape, true).agrees_on::<f32>(device)?;
+        }
+        Ok(())
+    };
+    let bugs = [
+        bug(ROWS, "the last of equal logits", "other_at < places[thread]", "other_at > places[thread]"),
+        bug(ROWS, "the largest counts twice", "if j != place {", "if true {"),
+        bug(ROWS, "rows left out are not", "label == 0xffffffffu", "label == 0xfffffff0u"),
+        bug(FOLD, "rows behind the first 64 are left out", "i += 64u", "i += 6400u"),
+        bug(FOLD, "every chunk is the first", "row += index[p.index_at] * p.runs;", ""),
+        bug(PEAKS, "the last of equal activations", "best_at_of[other] < best_at;", "best_at_of[other] > best_at;"),
+        bug(PEAKS, "positions that are passed over count", "var t = p.skip + line;", "var t = line;"),
+        bug(PEAKS, "what was counted before is forgotten", "counts[place] += found", "counts[place] = found"),
+        bug(PEAKS, "zero is a positive activation", "bits >> 31u == 1u || size == 0u", "bits >> 31u == 1u"),
+        bug(PEAKS, "neurons share a count", "select(1u, 65536u, lane >= 16u)", "1u"),
+        bug(LISTS, "samples list over each other", "                slot += count;\n", ""),
+        bug(LISTS, "both lists have the seed", "select(~p.seed, p.seed, picks == 1u)", "p.seed"),
+        bug(LISTS, "random activations that are not positive pass", "value > 0u && value <= 0x7f800000u && key", "key"),
+        bug(LISTS, "neurons without a best are passed over", "above || bar == MINUS_INFINITY ||", "above ||"),
+        bug(LISTS, "a list goes on where there is no room", "passes && slot < p.capacity", "passes"),
+    ];
+    all_caught_on_wgpu(&bugs, check);
 }

@@ -8,6 +8,7 @@ mod attention;
 mod attention_closed;
 mod chunks;
 mod commands;
+mod cut;
 mod driver;
 mod elementwise;
 mod gram;

@@ -1,13 +1,14 @@
 //! Bugs planted in the kernels' texts under the very host code that launches them: each must be caught, by a
-//! fault of the interpreter or by wrong numbers, in one of the orders that every operation is run in.
+//! fault of the interpreter or by wrong numbers, in one of the orders that every operation is run in; in WGSL
+//! by wrong numbers on the adapter of the tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mechgraph::device::cuda::Alter;
-use mechgraph::device::wgpu::Options as WgpuOptions;
-use mechgraph::device::{Arena, Cpu, Cuda, Device, IntBuffer, Placement, Program, Real, View, Wgpu};
-use mechgraph::kernel::wgsl;
+use mechgraph::device::wgpu::{Options as Opened, Wgpu};
+use mechgraph::device::{Arena, Cpu, Cuda, Device, IntBuffer, Placement, Program, Real, View};
+use mechgraph::kernel::wgsl::KERNELS;
 use mechgraph::ops::Launch;
 use mechgraph::ops::offload::Mirror;
 use ptxvm::{Completion, Options};
@@ -48,22 +49,28 @@ pub fn all_caught(bugs: &[Bug], check: impl Fn(&Device) -> Result<(), String>) {
     assert!(missed.is_empty(), "not caught: {missed:#?}");
 }
 
-/// The same for WGSL kernels on the adapter of the tests. The words may stand in other kernels too, and are replaced there.
-pub fn all_caught_on_wgpu(bugs: &[Bug], check: impl Fn(&Device) -> Result<(), String>) {
-    let open = |planted| {
-        let wgpu = Wgpu::open_with(Some(&adapter()), WgpuOptions { planted, ..WgpuOptions::default() })?;
-        Ok(Device::Wgpu { wgpu: Arc::new(wgpu), host: Cpu::new(1)?, placement: Placement::default() })
-    };
-    match open(None) as mechgraph::Result<Device> {
-        Ok(device) => check(&device).expect("the sound kernels"),
-        Err(why) if std::env::var_os("MECHGRAPH_ADAPTER").is_none() => return println!("skipped: wgpu llvmpipe: {why}"),
+/// The wgpu adapter of the tests with other options than the usual; `None` where this machine lacks it, which is printed.
+pub fn wgpu_with(options: Opened) -> Option<Device> {
+    match Wgpu::open_with(Some(&adapter()), options) {
+        Ok(wgpu) => Some(Device::Wgpu { wgpu: wgpu.into(), host: Cpu::new(1).unwrap(), placement: Placement::default() }),
+        Err(why) if std::env::var_os("MECHGRAPH_ADAPTER").is_none() => {
+            println!("skipped: wgpu: {why}");
+            None
+        }
         Err(why) => panic!("{why}"),
     }
+}
+
+/// [`all_caught`] for WGSL kernels.
+pub fn all_caught_on_wgpu(bugs: &[Bug], check: impl Fn(&Device) -> Result<(), String>) {
+    let Some(sound) = wgpu_with(Opened::default()) else { return };
+    check(&sound).expect("the sound kernels");
     let missed = bugs.iter().filter(|Bug { kernel, sound, broken, .. }| {
-        let kernel = wgsl::KERNELS.iter().find(|k| k.name == *kernel).unwrap();
-        let has = |c| kernel.expand(&c).unwrap().contains(sound);
-        assert!((kernel.configurations)().into_iter().any(has), "{}: no text with '{sound}'", kernel.name);
-        check(&open(Some((sound, broken))).unwrap()).is_ok()
+        let text = KERNELS.iter().find(|k| k.name == *kernel).unwrap();
+        let mut texts = (text.configurations)().into_iter().map(|c| text.expand(&c).unwrap());
+        assert!(texts.any(|text| text.contains(sound)), "{kernel}: no text has '{sound}'");
+        let device = wgpu_with(Opened { planted: Some((sound, broken)), ..Opened::default() }).unwrap();
+        check(&device).is_ok()
     });
     let missed: Vec<String> = missed.map(|bug| format!("{}: {}", bug.kernel, bug.what)).collect();
     assert!(missed.is_empty(), "not caught: {missed:#?}");

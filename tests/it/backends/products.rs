@@ -4,7 +4,7 @@ use mechgraph::device::{Builder, DType, Device, Real, View};
 use mechgraph::ops::{Launch, gram};
 
 use super::against_cpu::{Case, agrees_named, agrees_on};
-use super::planted::{all_caught, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug};
 use super::{Backend, bar, on_every_backend, rounded};
 
 /// Makes a program of a dtype over numbers that are exact in another.
@@ -25,7 +25,7 @@ pub fn view(b: &mut Builder<Launch>, rows: usize, cols: usize, wide: bool) -> Vi
     if wide { b.matrix(rows + 1, cols + 3).columns(1, cols).slice_rows(1, rows) } else { b.matrix(rows, cols) }
 }
 
-fn cross(n: usize, d: usize, e: usize, wide: bool) -> impl Fn(DType, DType) -> Case {
+pub fn cross(n: usize, d: usize, e: usize, wide: bool) -> impl Fn(DType, DType) -> Case {
     move |dtype, numbers| {
         let mut build = Builder::<Launch>::new(dtype);
         let (a, b, out) = (view(&mut build, n, d, wide), view(&mut build, n, e, wide), view(&mut build, d, e, wide));
@@ -35,7 +35,7 @@ fn cross(n: usize, d: usize, e: usize, wide: bool) -> impl Fn(DType, DType) -> C
     }
 }
 
-fn turned(d: usize, n: usize) -> impl Fn(DType, DType) -> Case {
+pub fn turned(d: usize, n: usize) -> impl Fn(DType, DType) -> Case {
     move |dtype, numbers| {
         let mut build = Builder::<Launch>::new(dtype);
         let (x, out) = (build.matrix(d, n), build.matrix(d, d));
@@ -80,4 +80,49 @@ fn bugs_planted_in_products_are_caught_where_they_are_launched() {
         content::<f32>(device, 1e-6, &cross(40, 5, 37, true))?;
         content::<f64>(device, 1e-13, &turned(35, 18))
     });
+}
+
+#[test]
+fn wgpu_bugs_planted_in_products_are_caught() {
+    const PRODUCT: &str = "product_f32";
+    let bugs = [
+        bug(PRODUCT, "nothing is added to", "value = fma(p.alpha, sum[j], c[at]);", ""),
+        bug(PRODUCT, "the triangle is a square", "column + j > row", "column + j > row + 99u"),
+        bug(
+            PRODUCT,
+            "no barrier before the products",
+            "stage_b(thread, b_base, left, k);\n        workgroupBarrier();",
+            "stage_b(thread, b_base, left, k);",
+        ),
+        bug(
+            PRODUCT,
+            "no barrier after the products",
+            "        }\n        workgroupBarrier();\n        // A long",
+            "        }\n        // A long",
+        ),
+        bug(PRODUCT, "a promotion is lost", "sum_2 = vec4<f32>();", ""),
+        bug(
+            PRODUCT,
+            "quads along k are not turned",
+            "b_tile[place(d + 1u, quad)] = vec4<f32>(a.y, b.y, c.y, e.y);",
+            "b_tile[place(d + 1u, quad)] = b;",
+        ),
+        bug(PRODUCT, "the last of a ragged quad is dropped", "if left > 2u {", "if left > 3u {"),
+        bug(PRODUCT, "the errors of long sums are lost", "total_0.low + next_0.low", "total_0.low"),
+    ];
+    all_caught_on_wgpu(&bugs, |device| {
+        content::<f32>(device, 1e-6, &cross(40, 5, 37, true))?;
+        content::<f32>(device, 1e-6, &cross(130, 8, 36, false))?;
+        content::<f32>(device, 1e-6, &turned(35, 150))?;
+        content::<f32>(device, 6e-8, &long(40_000))
+    });
+}
+
+/// Sums of many positive numbers: what plain sums in f32 lose shows.
+fn long(n: usize) -> impl Fn(DType, DType) -> Case {
+    move |dtype, numbers| {
+        let mut case = cross(n, 3, 2, false)(dtype, numbers);
+        case.inputs.iter_mut().flat_map(|(_, data)| data).for_each(|x| *x = x.abs());
+        case
+    }
 }

@@ -8,7 +8,7 @@ use mechgraph::ops::norm_moments::{self, Half, Kind};
 use mechgraph::ops::{Launch, moments};
 
 use super::against_cpu::Case;
-use super::planted::{all_caught, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug};
 use super::products::{agrees, content, view};
 use super::{Backend, bar, on_every_backend, rounded};
 
@@ -66,7 +66,7 @@ impl Parts {
     }
 }
 
-fn mlp_moments(n: usize, m: usize, act: Activation, gated: bool, wide: bool) -> impl Fn(DType, DType) -> Case {
+pub fn mlp_moments(n: usize, m: usize, act: Activation, gated: bool, wide: bool) -> impl Fn(DType, DType) -> Case {
     move |dtype, numbers| {
         let mut p = Parts::new(dtype, numbers);
         let pre = p.input(n, m, wide);
@@ -78,7 +78,7 @@ fn mlp_moments(n: usize, m: usize, act: Activation, gated: bool, wide: bool) -> 
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Norm {
+pub enum Norm {
     First,
     Second,
     Whole,
@@ -87,7 +87,7 @@ use Norm::{First, Second, Whole};
 
 const EPS: f64 = 1e-2;
 
-fn of_norm(norm: Norm, n: usize, d: usize, wide: bool) -> impl Fn(DType, DType) -> Case {
+pub fn of_norm(norm: Norm, n: usize, d: usize, wide: bool) -> impl Fn(DType, DType) -> Case {
     move |dtype, numbers| {
         let mut p = Parts::new(dtype, numbers);
         let x = p.input(n, d, wide);
@@ -102,7 +102,7 @@ fn of_norm(norm: Norm, n: usize, d: usize, wide: bool) -> impl Fn(DType, DType) 
     }
 }
 
-fn norm_rows(norm: Norm, n: usize, d: usize, wide: bool) -> impl Fn(DType, DType) -> Case {
+pub fn norm_rows(norm: Norm, n: usize, d: usize, wide: bool) -> impl Fn(DType, DType) -> Case {
     move |dtype, numbers| {
         let mut p = Parts::new(dtype, numbers);
         let x = p.input(n, d, wide);
@@ -118,9 +118,9 @@ fn norm_rows(norm: Norm, n: usize, d: usize, wide: bool) -> impl Fn(DType, DType
 
 /// Tokens, hidden units, inputs, outputs.
 #[derive(Clone, Copy, Debug)]
-struct Edges([usize; 4]);
+pub struct Edges(pub [usize; 4]);
 
-fn squares(Edges([n, m, k_in, k_out]): Edges, act: Activation, gated: bool, wide: bool) -> impl Fn(DType, DType) -> Case {
+pub fn squares(Edges([n, m, k_in, k_out]): Edges, act: Activation, gated: bool, wide: bool) -> impl Fn(DType, DType) -> Case {
     move |dtype, numbers| {
         let mut p = Parts::new(dtype, numbers);
         let pre = p.input(n, m, wide);
@@ -133,7 +133,7 @@ fn squares(Edges([n, m, k_in, k_out]): Edges, act: Activation, gated: bool, wide
     }
 }
 
-fn rank_one(Edges([n, _, k_in, k_out]): Edges, constant: bool, wide: bool) -> impl Fn(DType, DType) -> Case {
+pub fn rank_one(Edges([n, _, k_in, k_out]): Edges, constant: bool, wide: bool) -> impl Fn(DType, DType) -> Case {
     move |dtype, numbers| {
         let mut p = Parts::new(dtype, numbers);
         let (f_hat, s, g) = (p.input(n, k_in, wide), p.input(n, 1, wide), p.input(n, 1, false));
@@ -309,4 +309,79 @@ fn bugs_planted_in_rank_one_edges_are_caught() {
         ),
     ];
     all_caught(&bugs, |device| content::<f32>(device, 1e-6, &rank_one(Edges([90, 0, 35, 49]), true, true)));
+}
+
+#[test]
+fn wgpu_bugs_planted_in_moments_are_caught() {
+    const DERIVATIVES: &str = "derivatives_f32";
+    const SUMS: &str = "column_sums_f32";
+    let bugs = [
+        bug(DERIVATIVES, "the last point is left out", "node < p.count; node++", "node + 1u < p.count; node++"),
+        bug(DERIVATIVES, "alpha is not applied", "act_slope(point.y * x), slope)", "act_slope(x), slope)"),
+        bug(DERIVATIVES, "q comes to lie on p", "out[at + p.cols] = value;", "out[at] = value;"),
+        bug(
+            SUMS,
+            "no barrier between the levels",
+            "        workgroupBarrier();\n    }\n    let own = lanes[thread];",
+            "    }\n    let own = lanes[thread];",
+        ),
+        bug(SUMS, "the last level is left out", "half >= columns", "half > columns"),
+        bug(SUMS, "what was there is lost", "out[p.out_offset + column] +=", "out[p.out_offset + column] ="),
+    ];
+    all_caught_on_wgpu(&bugs, |device| {
+        content::<f32>(device, 1e-6, &mlp_moments(140, 7, Activation::Silu, true, true))?;
+        content::<f32>(device, 1e-6, &mlp_moments(13, 40, Activation::Gelu, false, false))
+    });
+}
+
+#[test]
+fn wgpu_bugs_planted_in_norm_moments_are_caught() {
+    const TERMS: &str = "norm_terms_f32";
+    const WEIGH: &str = "norm_weigh_f32";
+    let bugs = [
+        bug(TERMS, "the mean is not corrected", "(x[first + i] - mean) - rest", "x[first + i] - 1.01 * mean"),
+        bug(TERMS, "a given variance is not taken", "variance = v[p.v_offset + row * p.v_stride];", ""),
+        bug(TERMS, "eps is forgotten", "max(variance, 0.0), p.eps)", "max(variance, 0.0), 0.0)"),
+        bug(TERMS, "a level of the sum is left out", "half > 0u", "half > 1u"),
+        bug(WEIGH, "no root", "root = sqrt(k[row]);", "root = k[row];"),
+        bug(WEIGH, "s1 is forgotten", "root = sqrt(k[row] * s[row]);", "root = sqrt(k[row]);"),
+        bug(WEIGH, "the quadratic form is forgotten", "root *= sqrt(max(square, 0.0));", ""),
+    ];
+    all_caught_on_wgpu(&bugs, |device| {
+        content::<f32>(device, 5e-6, &of_norm(Second, 9, 33, true))?;
+        content::<f32>(device, 5e-6, &of_norm(Whole, 11, 32, false))
+    });
+}
+
+#[test]
+fn wgpu_bugs_planted_in_edges_are_caught() {
+    const EDGES: &str = "edges_f32";
+    const RANK_ONE: &str = "edges_rank_one_f32";
+    let bugs = [
+        bug(EDGES, "no barrier before the products", "unit, left, top);\n            workgroupBarrier();", "unit, left, top);"),
+        bug(
+            EDGES,
+            "no barrier after the products",
+            "            }\n            workgroupBarrier();\n        }",
+            "            }\n        }",
+        ),
+        bug(EDGES, "the next gate is read behind the last unit", "(gate + 1u) * p.hidden, p.k_in", "2u * p.hidden, p.k_in"),
+        bug(EDGES, "a diagonal for another", "var scaled_1 = diagonal_0[1] * left_0;", "var scaled_1 = diagonal_0[0] * left_0;"),
+        bug(EDGES, "the second diagonal is left out", "fma(vec4<f32>(diagonal_1[2]), left_1, scaled_2)", "scaled_2"),
+        bug(EDGES, "tokens behind the last are weighed", "if token < end && column + j < p.k_in", "if column + j < p.k_in"),
+        bug(EDGES, "the slabs share their sums", "(slab * p.k_out + i + 1u)", "(i + 1u)"),
+        bug(RANK_ONE, "the scale of z1 is forgotten", "fma(scale, one_1, zero_1)", "(one_1 + zero_1)"),
+        bug(
+            RANK_ONE,
+            "the last slab is not cut",
+            "let end = min(p.n, (slab + 1u) * p.slab_tokens);\n\n    // Columns",
+            "let end = p.n;\n\n    // Columns",
+        ),
+        bug(RANK_ONE, "y stays at the first token", "let along = y_quad(t, i,", "let along = y_quad(0u, i,"),
+        bug(RANK_ONE, "tokens of a group are counted twice", "first += 16u", "first += 15u"),
+    ];
+    all_caught_on_wgpu(&bugs, |device| {
+        content::<f32>(device, 1e-6, &squares(Edges([19, 20, 5, 33]), Activation::Gelu, true, true))?;
+        content::<f32>(device, 1e-6, &rank_one(Edges([90, 0, 35, 49]), true, true))
+    });
 }
