@@ -116,7 +116,7 @@ fn a_launch_that_does_not_fit_its_kernel_is_an_error_that_names_it() {
     let (out, _) = device.bind(&buffer, 0..64).unwrap();
     let value = 7u32.to_le_bytes();
     let transport = Transport::Uniform;
-    let launch = Launch { pipeline: &pipeline, params: &value, transport, bindings: &[out.clone()], grid: [1, 1, 1] };
+    let launch = Launch { pipeline: &pipeline, params: &value, transport, bindings: std::slice::from_ref(&out), grid: [1, 1, 1] };
     let recorded = device.record(&launch).unwrap();
     assert_eq!(recorded.name(), Some("fill@t"));
     device.submit(std::slice::from_ref(&recorded)).unwrap();
