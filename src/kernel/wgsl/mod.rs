@@ -25,6 +25,7 @@ pub mod count;
 pub mod embed;
 pub mod gather;
 pub mod gram;
+pub mod gram_fold;
 pub mod linear;
 pub mod norm;
 pub mod probe;
@@ -48,6 +49,7 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::EMBED,
     &gather::GATHER,
     &gram::GRAM,
+    &gram_fold::GRAM_FOLD,
     &linear::LINEAR,
     &norm::NORM,
     &norm::HALF,
@@ -162,6 +164,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/reduce.wgsl"
     "frag/reduce_max.wgsl"
     "frag/sheet.wgsl"
+    "frag/tile_row.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"
