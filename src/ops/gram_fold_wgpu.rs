@@ -4,6 +4,7 @@
 use super::gram;
 use super::gram_wgpu::{MOST_PARTIALS, record_centre, record_tiles, rows_bound, size};
 use super::offload::WgpuPlace;
+use super::pieces::spans;
 use crate::device::wgpu::{Recorded, Wgpu};
 use crate::error::Result;
 use crate::kernel::wgsl::gram::{Arithmetic, GramShape, LARGEST_TILE, choose, slab_rows};
@@ -20,10 +21,9 @@ pub(super) fn serves(a: &gram::Args, device: &Wgpu) -> bool {
     let arithmetic = device.exactness().arithmetic();
     let (Ok(rows), Ok(cols)) = (u32::try_from(a.x.rows), u32::try_from(a.x.cols)) else { return false };
     let slabs = rows.div_ceil(slab_rows(rows, cols, arithmetic)) as usize;
-    let span = (a.m2.rows.max(1) - 1) * a.m2.stride + a.m2.cols;
     let shapes = (a.m2.rows, a.m2.cols) == (a.x.cols, a.x.cols) && (a.mean.rows, a.mean.cols) == (1, a.x.cols);
     let pairs = matches!(arithmetic, Arithmetic::Compensated(_));
-    shapes && pairs && slabs <= room(device, LARGEST_TILE, arithmetic) && span <= device.binding_elements()
+    shapes && pairs && slabs <= room(device, LARGEST_TILE, arithmetic) && spans(&a.m2, device.binding_elements())
 }
 
 /// The launches of an operation that [`serves`] has let pass.
