@@ -1,5 +1,7 @@
 // affine_f32: y = scale x w + b in f32, or y += it.
 //
+// Numbers are {{ELEMENT}}, in which all lengths are counted.
+//
 //   x  [rows, cols]  row i at x_offset + i x_stride; ones without bit 0 of flags
 //   w  [cols]        ones without bit 1
 //   b  [cols]        zeros without bit 2
@@ -22,10 +24,10 @@ struct Params {
 }
 
 @include "frag/params_uniform.wgsl"
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> w: array<f32>;
-@group(0) @binding(3) var<storage, read> b: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<{{ELEMENT}}>;
+@group(0) @binding(2) var<storage, read> w: array<{{ELEMENT}}>;
+@group(0) @binding(3) var<storage, read> b: array<{{ELEMENT}}>;
+@group(0) @binding(4) var<storage, read_write> y: array<{{ELEMENT}}>;
 
 const HAS_X = 1u;
 const HAS_W = 2u;
@@ -44,11 +46,11 @@ fn affine_f32(
     if own.column >= p.cols {
         return;
     }
-    var factor = 1.0;
+    var factor = {{ELEMENT}}(1.0);
     if (p.flags & HAS_W) != 0u {
         factor = w[own.column];
     }
-    var shift = 0.0;
+    var shift = {{ELEMENT}}();
     if (p.flags & HAS_B) != 0u {
         shift = b[own.column];
     }
@@ -57,7 +59,7 @@ fn affine_f32(
         if row >= p.rows {
             return;
         }
-        var value = p.scale;
+        var value = {{ELEMENT}}(p.scale);
         if (p.flags & HAS_X) != 0u {
             value *= x[p.x_offset + row * p.x_stride + own.column];
         }

@@ -60,24 +60,27 @@ fn affine(
     let all = pieces(y.rows, 1, x.into_iter().chain([y]), [], at.limits().binding).unwrap_or_default();
     let record = |piece: Piece| {
         let (x, y) = (x.map(|x| piece.rows_of(x)), piece.rows_of(y));
-        let sheet = Sheet::new(y.rows as u32, y.cols as u32, affine::DEEP);
+        let quads = [x.as_ref(), Some(&y)].into_iter().flatten().all(|v| at.view(v).has_quads());
+        let unit = if quads { 4 } else { 1 };
+        let cols = (y.cols / unit) as u32;
+        let sheet = Sheet::new(y.rows as u32, cols, affine::DEEP);
         let mut storage = at.storage();
         let x_offset = storage.read_if(x.as_ref())?;
         storage.weight_if(w)?;
         storage.weight_if(b)?;
         let params = AffineParams {
             rows: y.rows as u32,
-            cols: y.cols as u32,
-            x_offset,
-            x_stride: x.map_or(0, |x| x.stride) as u32,
-            y_offset: storage.write(&y)?,
-            y_stride: y.stride as u32,
+            cols,
+            x_offset: x_offset / unit as u32,
+            x_stride: (x.map_or(0, |x| x.stride) / unit) as u32,
+            y_offset: storage.write(&y)? / unit as u32,
+            y_stride: (y.stride / unit) as u32,
             scale: scale as f32,
             flags,
             log_columns: sheet.log_columns,
             column_tiles: sheet.tiles[1],
         };
-        at.record(&AFFINE, &affine::configuration(), storage, &params, sheet.count())
+        at.record(&AFFINE, &affine::configuration(quads), storage, &params, sheet.count())
     };
     all.into_iter().map(record).collect()
 }

@@ -4,6 +4,7 @@
 use super::embed::Args;
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace};
+use super::pieces::{holds, spans};
 use super::token_embed;
 use crate::device::wgpu::Recorded;
 use crate::device::{IntBuffer, Tensor, View};
@@ -12,15 +13,10 @@ use crate::kernel::sheet::Sheet;
 use crate::kernel::wgsl::embed::{self, EMBED, EmbedParams, HAS_POSITION, HAS_ROW, HAS_TOKEN, LISTED};
 use crate::kernel::wgsl::{Limits, flags};
 
-/// Elements of a view from its first to its last.
-fn span(v: &View) -> usize {
-    v.rows.saturating_sub(1) * v.stride + v.cols
-}
-
 /// Whether bindings hold the outputs, the positions and one token at least.
 fn bound(outputs: &[View], w_e: &Tensor, w_pos: Option<&Tensor>, limits: &Limits) -> bool {
-    let positions = w_pos.is_none_or(|w| w.rows > 0 && w.rows * w.cols <= limits.binding);
-    fit(outputs) && outputs.iter().all(|v| span(v) <= limits.binding) && positions && w_e.rows > 0 && w_e.cols <= limits.binding
+    let positions = w_pos.is_none_or(|w| w.rows > 0 && holds(w, limits.binding));
+    fit(outputs) && outputs.iter().all(|v| spans(v, limits.binding)) && positions && w_e.rows > 0 && w_e.cols <= limits.binding
 }
 
 /// Scratch memory; `None` where there is no kernel.

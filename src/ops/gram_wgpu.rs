@@ -1,7 +1,9 @@
 //! The launcher of `gram` on a wgpu device: mean and centred Gram matrix of the rows of a view.
 //!
-//! The device sums slabs of rows, as pairs of f32 where its arithmetic allows; the host adds the slabs
-//! in their order in f64. How rows are cut into slabs follows from the shape alone.
+//! The device sums slabs of rows, as pairs of f32 where its arithmetic allows; here the host adds the slabs
+//! in their order in f64, in [`super::gram_fold_wgpu`] the device does. How rows are cut into slabs follows from the shape alone.
+
+use std::ops::Range;
 
 use super::gram;
 use crate::device::wgpu::{Launch, Recorded, View, Wgpu, WgpuBuffer};
@@ -16,7 +18,7 @@ use crate::kernel::wgsl::gram::{
 const MOST_ROWS: usize = 1 << 18;
 
 /// Most bytes of partial tiles that lie on the device at a time.
-const MOST_PARTIALS: usize = 128 << 20;
+pub(super) const MOST_PARTIALS: usize = 128 << 20;
 
 /// Mean and Gram matrix of the rows of a block, in f64.
 #[derive(Clone, Debug)]
@@ -30,8 +32,8 @@ pub struct Gram {
 /// Slabs and tiles that one launch of `gram_f32` sums.
 #[derive(Clone, Debug)]
 struct Round {
-    tiles: std::ops::Range<usize>,
-    slabs: std::ops::Range<usize>,
+    tiles: Range<usize>,
+    slabs: Range<usize>,
     launch: Recorded,
 }
 
@@ -54,7 +56,7 @@ pub(super) fn fits(a: &gram::Args) -> bool {
     (1..=MOST_ROWS).contains(&a.x.rows) && a.x.cols > 0
 }
 
-fn size(n: usize) -> Result<u32> {
+pub(super) fn size(n: usize) -> Result<u32> {
     u32::try_from(n).map_err(|_| Error::shape("gram", format!("{n} columns or elements of a stride"), "fewer than 2^32"))
 }
 
@@ -74,13 +76,13 @@ pub fn gram_with(device: &Wgpu, x: View, arithmetic: Arithmetic, tile: Option<u3
     let mut recorded = record_centre(device, &x, &mean, arithmetic)?;
     let shape = GramShape { rows: size(x.rows)?, cols: size(x.cols)?, aligned: x.has_quads(), arithmetic };
     let plan = choose(&shape, &device.kernel_limits(), tile)?;
-    let (rounds, partials) = record_rounds(device, &x, &mean, &plan, arithmetic)?;
+    let (rounds, partials) = record_rounds(device, &x, &mean, &plan)?;
     recorded.push(rounds[0].launch.clone());
     Ok(GramPending { recorded, rounds, mean, partials, cols: x.cols, tile: plan.tile as usize, arithmetic })
 }
 
 /// Rows of x that one launch can bind, a multiple of `unit`; all of them where they fit.
-fn rows_bound(device: &Wgpu, x: &View, unit: usize) -> Result<usize> {
+pub(super) fn rows_bound(device: &Wgpu, x: &View, unit: usize) -> Result<usize> {
     let most = x.rows_within(device.binding_elements());
     match most {
         _ if most >= x.rows => Ok(x.rows.next_multiple_of(unit)),
@@ -93,7 +95,7 @@ fn rows_bound(device: &Wgpu, x: &View, unit: usize) -> Result<usize> {
     }
 }
 
-fn record_centre(device: &Wgpu, x: &View, mean: &WgpuBuffer, arithmetic: Arithmetic) -> Result<Vec<Recorded>> {
+pub(super) fn record_centre(device: &Wgpu, x: &View, mean: &WgpuBuffer, arithmetic: Arithmetic) -> Result<Vec<Recorded>> {
     let unit = CENTRE_SLAB as usize;
     let slabs = x.rows.div_ceil(unit);
     let sums = device.buffer(8 * (slabs * x.cols) as u64)?;
@@ -154,15 +156,9 @@ fn record_centre(device: &Wgpu, x: &View, mean: &WgpuBuffer, arithmetic: Arithme
     Ok(recorded)
 }
 
-fn record_rounds(
-    device: &Wgpu,
-    x: &View,
-    mean: &WgpuBuffer,
-    plan: &Plan,
-    arithmetic: Arithmetic,
-) -> Result<(Vec<Round>, WgpuBuffer)> {
+fn record_rounds(device: &Wgpu, x: &View, mean: &WgpuBuffer, plan: &Plan) -> Result<(Vec<Round>, WgpuBuffer)> {
     let (tiles, slabs, unit) = (plan.tiles as usize, plan.slabs as usize, plan.slab_rows as usize);
-    let held = (plan.tile * plan.tile * arithmetic.planes()) as usize;
+    let held = (plan.tile * plan.tile * plan.arithmetic.planes()) as usize;
     let units = device.binding_elements().min(MOST_PARTIALS / 4) / held;
     if units == 0 {
         let found = format!("a binding of {} elements", device.binding_elements());
@@ -171,40 +167,55 @@ fn record_rounds(
     let tiles_each = tiles.min(units);
     let slabs_each = (units / tiles_each).min(rows_bound(device, x, unit)? / unit).min(slabs);
     let partials = device.buffer((4 * held * tiles_each * slabs_each) as u64)?;
-    let pipeline = device.pipeline(&GRAM, plan.configuration())?;
-    let (centre, _) = device.bind(mean, 0..2 * x.cols)?;
     let mut rounds = Vec::new();
     for first_tile in (0..tiles).step_by(tiles_each) {
         let tiles = first_tile..tiles.min(first_tile + tiles_each);
         for slab in (0..slabs).step_by(slabs_each) {
             let slabs = slab..slabs.min(slab + slabs_each);
-            let part = x.slice_rows(slab * unit, (slabs.len() * unit).min(x.rows - slab * unit));
-            let (bound, x_offset) = device.bind(x.buffer, part.elements())?;
-            let units = tiles.len() * slabs.len();
-            let (out, _) = device.bind(&partials, 0..held * units)?;
-            let params = GramParams {
-                units: size(units)?,
-                tiles: size(tiles.len())?,
-                first_tile: size(first_tile)?,
-                rows: size(part.rows)?,
-                cols: size(x.cols)?,
-                x_offset,
-                x_stride: size(x.stride)?,
-                slab_rows: plan.slab_rows,
-                one: 1.0,
-                zero: 0.0,
-            };
-            let launch = device.record(&Launch {
-                pipeline: &pipeline,
-                params: &params.bytes(),
-                transport: plan.transport,
-                bindings: &[bound, centre.clone(), out],
-                grid: device.grid(units as u64)?,
-            })?;
+            let launch = record_tiles(device, x, mean, plan, tiles.clone(), slabs.clone(), (&partials, 0))?;
             rounds.push(Round { tiles: tiles.clone(), slabs, launch });
         }
     }
     Ok((rounds, partials))
+}
+
+/// The launch for partial tiles of slabs, which go to a buffer from the given partial tile on.
+pub(super) fn record_tiles(
+    device: &Wgpu,
+    x: &View,
+    mean: &WgpuBuffer,
+    plan: &Plan,
+    tiles: Range<usize>,
+    slabs: Range<usize>,
+    (partials, first): (&WgpuBuffer, usize),
+) -> Result<Recorded> {
+    let unit = plan.slab_rows as usize;
+    let part = x.slice_rows(slabs.start * unit, (slabs.len() * unit).min(x.rows - slabs.start * unit));
+    let held = (plan.tile * plan.tile * plan.arithmetic.planes()) as usize;
+    let units = tiles.len() * slabs.len();
+    let (bound, x_offset) = device.bind(x.buffer, part.elements())?;
+    let (centre, _) = device.bind(mean, 0..2 * x.cols)?;
+    // Partial tiles are multiples of 256 bytes, so that bindings may begin at each.
+    let (out, _) = device.bind(partials, held * first..held * (first + units))?;
+    let params = GramParams {
+        units: size(units)?,
+        tiles: size(tiles.len())?,
+        first_tile: size(tiles.start)?,
+        rows: size(part.rows)?,
+        cols: size(x.cols)?,
+        x_offset,
+        x_stride: size(x.stride)?,
+        slab_rows: plan.slab_rows,
+        one: 1.0,
+        zero: 0.0,
+    };
+    device.record(&Launch {
+        pipeline: &device.pipeline(&GRAM, plan.configuration())?,
+        params: &params.bytes(),
+        transport: plan.transport,
+        bindings: &[bound, centre, out],
+        grid: device.grid(units as u64)?,
+    })
 }
 
 impl GramPending {

@@ -3,8 +3,8 @@
 use super::extents::fit;
 use super::mask::{Args, ReadoutArgs};
 use super::offload::{Scratch, WgpuPlace};
-use super::pieces::{Piece, pieces};
-use super::probes_wgpu::{Chunk, holds};
+use super::pieces::{Piece, holds, pieces};
+use super::probes_wgpu::Chunk;
 use crate::device::wgpu::Recorded;
 use crate::error::Result;
 use crate::kernel::wgsl::Limits;
@@ -34,7 +34,7 @@ fn cut(a: &ReadoutArgs, limits: &Limits) -> Option<Vec<Piece>> {
 /// Scratch memory; `None` where there is no kernel.
 pub(super) fn readout_fits(a: &ReadoutArgs, limits: &Limits) -> Option<Scratch> {
     let owners = a.owners.iter().all(|owner| *owner < 1 << 31) && a.owners.len() <= limits.binding;
-    (owners && fit([&a.x, &a.y]) && holds(&a.w_t, limits) && cut(a, limits).is_some()).then(Scratch::new)
+    (owners && fit([&a.x, &a.y]) && holds(&a.w_t, limits.binding) && cut(a, limits).is_some()).then(Scratch::new)
 }
 
 /// The launches of an operation for which there is a kernel.

@@ -48,6 +48,7 @@ mod gather_cuda;
 mod gather_wgpu;
 pub mod gram;
 mod gram_cuda;
+mod gram_fold_wgpu;
 pub mod gram_wgpu;
 pub mod linear;
 mod linear_cuda;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::device::View;
+use crate::device::{Tensor, View};
 
 /// Rows of the activations, for some of the probes: all rows, or one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,16 @@ impl Piece {
     pub fn stacked(&self) -> u32 {
         (self.probes.len() * self.rows.len()) as u32
     }
+}
+
+/// Whether a binding of `most` elements holds all of a table.
+pub(super) fn holds(t: &Tensor, most: usize) -> bool {
+    t.rows.saturating_mul(t.cols) <= most
+}
+
+/// Whether a binding of `most` elements holds a view from its first element to its last.
+pub(super) fn spans(v: &View, most: usize) -> bool {
+    v.rows.saturating_sub(1).saturating_mul(v.stride).saturating_add(v.cols) <= most
 }
 
 /// Rows of a view that span at most `most` elements.
@@ -90,6 +100,8 @@ mod tests {
             assert_eq!(seen, vec![1; probes * n], "{n} {probes} {most}");
         }
         let x = b.matrix(3, 6);
+        let inside = x.columns(2, 4);
+        assert!(spans(&x, 18) && !spans(&x, 17) && spans(&inside, 16) && !spans(&inside, 15));
         assert_eq!(pieces(3, 1, [&x], [], 5), None);
         assert_eq!(pieces(0, 1, [&x], [], 6), Some(vec![]));
     }

@@ -2,7 +2,7 @@
 
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace};
-use super::pieces::{Piece, pieces};
+use super::pieces::{Piece, holds, pieces, spans};
 use super::probes::{Args, BasisArgs, ChunkArgs, FeatureArgs, Kind, splitmix};
 use crate::device::wgpu::Recorded;
 use crate::device::{IntBuffer, Tensor, View};
@@ -15,21 +15,11 @@ use crate::kernel::wgsl::probes::{
     self, COLUMNS, PROBE_ROWS, PROBE_SUMS, ProbeParams, ROWS, rows_configuration, sums_configuration,
 };
 
-/// Whether a binding holds all of a table.
-pub(super) fn holds(t: &Tensor, limits: &Limits) -> bool {
-    t.rows.saturating_mul(t.cols) <= limits.binding
-}
-
-/// Whether a binding holds a view from its first to its last element.
-fn spans(v: &View, limits: &Limits) -> bool {
-    v.rows.saturating_sub(1) * v.stride + v.cols <= limits.binding
-}
-
 /// Scratch memory; `None` where there is no kernel.
 pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
     let some = a.probes > 0 && a.positions > 0 && sources(a.kind) > 0 && fit([&a.y]);
     let counted = some && a.kind.count(features(a), a.positions) < 1 << 31;
-    let bound = counted && a.c_t.as_ref().is_none_or(|c| holds(c, limits));
+    let bound = counted && a.c_t.as_ref().is_none_or(|c| holds(c, limits.binding));
     (bound && pieces(a.y.rows / a.probes, a.probes, [], [&a.y], limits.binding).is_some()).then(Scratch::new)
 }
 
@@ -100,7 +90,7 @@ fn sources(kind: Kind) -> usize {
 
 /// Scratch memory; `None` where there is no kernel.
 pub(super) fn chunk_fits(a: &ChunkArgs, limits: &Limits) -> Option<Scratch> {
-    (fit([&a.x, &a.y]) && spans(&a.x, limits) && rows_of_chunk(a).pieces(limits).is_some()).then(Scratch::new)
+    (fit([&a.x, &a.y]) && spans(&a.x, limits.binding) && rows_of_chunk(a).pieces(limits).is_some()).then(Scratch::new)
 }
 
 /// The launches of an operation for which there is a kernel.
@@ -159,7 +149,7 @@ impl Chunk<'_> {
     /// The rows of y that launches can bind, and those of x with them but for [`Form::Rows`], which may read all of x.
     pub fn pieces(&self, limits: &Limits) -> Option<Vec<Piece>> {
         let x = self.x.as_ref().filter(|_| self.form != Form::Rows);
-        let table = self.table.is_none_or(|t| holds(t, limits));
+        let table = self.table.is_none_or(|t| holds(t, limits.binding));
         if table { pieces(self.n, self.probes, x, [&self.y], limits.binding) } else { None }
     }
     pub fn bind(&self, at: &WgpuPlace) -> Result<Vec<Recorded>> {

@@ -2,7 +2,7 @@
 
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace};
-use super::pieces::{Piece, pieces};
+use super::pieces::{Piece, holds, pieces};
 use super::rope::Args;
 use crate::device::wgpu::Recorded;
 use crate::error::Result;
@@ -17,7 +17,7 @@ fn cut(a: &Args, limits: &Limits) -> Option<Vec<Piece>> {
 
 /// Scratch memory; `None` where there is no kernel.
 pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
-    let some = a.heads > 0 && a.d_head > 0 && a.positions.len > 0 && a.cos.rows > 0 && a.cos.rows * a.cos.cols <= limits.binding;
+    let some = a.heads > 0 && a.d_head > 0 && a.positions.len > 0 && a.cos.rows > 0 && holds(&a.cos, limits.binding);
     (some && fit([&a.x.view, &a.y.view]) && cut(a, limits).is_some()).then(Scratch::new)
 }
 

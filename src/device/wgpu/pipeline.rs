@@ -77,9 +77,10 @@ impl Wgpu {
         // SAFETY: without run-time checks an index out of bounds or a loop without end would be
         // undefined. `checks` is `unchecked` only for texts of the registry, which are part of this
         // build: every access to a binding is behind a comparison with sizes in the parameter block,
-        // which the launchers check against the bindings that they make; every index into workgroup
-        // memory is below a constant of the text; every loop counts up to a bound that no iteration
-        // changes. The tests run the operations with and without the checks and compare all bytes.
+        // which the launchers check against the bindings that they make, numbers that were read from a
+        // buffer too; every index into workgroup memory is below a constant of the text; every loop
+        // counts up to a bound that no iteration changes, or takes bits off a number until it is 0. The
+        // tests run the operations with and without the checks and compare all bytes.
         let module = self.scoped(|| unsafe { self.device.create_shader_module_trusted(descriptor, checks) }, refused)?;
         let constants = overrides(configuration);
         let descriptor = ComputePipelineDescriptor {

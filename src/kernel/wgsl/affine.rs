@@ -9,8 +9,8 @@ params! {
     /// `affine_f32`: `y = scale x w + b`, or `y +=` it.
     pub struct AffineParams {
         pub rows: u32,
+        /// Elements, or quads of them in the configuration that goes by quads, as all offsets and strides.
         pub cols: u32,
-        /// Elements, as all offsets and strides.
         pub x_offset: u32,
         pub x_stride: u32,
         pub y_offset: u32,
@@ -36,10 +36,10 @@ pub const ADDS: u32 = 8;
 /// Elements of an invocation.
 pub const DEEP: u32 = 4;
 
-/// The only configuration.
-pub fn configuration() -> Configuration {
-    let constants = Constants::default().int("DEEP", DEEP as usize);
-    Configuration { name: "sheet".into(), constants, threads: THREADS, shared: 0 }
+/// The configuration, by quads where every row of x and y starts at a multiple of 16 bytes and has whole quads.
+pub fn configuration(quads: bool) -> Configuration {
+    let constants = super::vector(Constants::default().int("DEEP", DEEP as usize), quads);
+    Configuration { name: if quads { "v4" } else { "v1" }.into(), constants, threads: THREADS, shared: 0 }
 }
 
 pub static AFFINE: Kernel = Kernel {
@@ -48,5 +48,5 @@ pub static AFFINE: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/affine_f32.wgsl"),
     params: AffineParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || [false, true].map(configuration).into(),
 };

@@ -3,7 +3,7 @@
 //!
 //! A Gram matrix takes three launches: `centre_f32` (sums of differences from the first row, slab by
 //! slab), `centre_fold_f32` (the mean) and `gram_f32` (a lower triangle of partial tiles of the centred
-//! rows for each slab). The host adds the slabs in f64.
+//! rows for each slab). The host adds the slabs in f64, or `gram_fold_f32` does in pairs of f32.
 
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
@@ -78,6 +78,8 @@ pub const FOLD_THREADS: u32 = 64;
 const DEPTH: u32 = 16;
 /// Invocations along a side of a tile, which has four times as many rows and columns.
 const SIDES: [u32; 2] = [8, 16];
+/// Rows and columns of the largest tile.
+pub const LARGEST_TILE: u32 = 4 * SIDES[1];
 
 /// How the error of a product is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +236,7 @@ pub struct Plan {
     pub tiles: u32,
     pub slab_rows: u32,
     pub slabs: u32,
+    pub arithmetic: Arithmetic,
     pub transport: Transport,
     pub choice: Choice,
 }
@@ -274,7 +277,7 @@ pub fn choose(shape: &GramShape, limits: &Limits, wanted: Option<u32>) -> Result
     };
     let choice = tuning::choose(&GRAM, &limits.assumed(), flops, bytes, judge)?;
     let (tile, tiles) = (tile(choice.configuration()), tiles(choice.configuration()) as u32);
-    Ok(Plan { tile, tiles, slab_rows, slabs, transport, choice })
+    Ok(Plan { tile, tiles, slab_rows, slabs, arithmetic: shape.arithmetic, transport, choice })
 }
 
 pub static CENTRE: Kernel = Kernel {

@@ -29,6 +29,7 @@ pub mod edges;
 pub mod embed;
 pub mod gather;
 pub mod gram;
+pub mod gram_fold;
 pub mod linear;
 pub mod loss;
 pub mod norm;
@@ -76,6 +77,7 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::EMBED,
     &gather::GATHER,
     &gram::GRAM,
+    &gram_fold::GRAM_FOLD,
     &linear::LINEAR,
     &loss::FOLD,
     &loss::ROWS,
@@ -225,6 +227,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/sheet.wgsl"
     "frag/strided_v1.wgsl"
     "frag/strided_v4.wgsl"
+    "frag/tile_row.wgsl"
     "frag/total.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"

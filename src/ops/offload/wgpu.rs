@@ -1,5 +1,6 @@
 //! The wgpu side of an offloaded program: a device buffer for each that kernels touch, launches
-//! recorded once, and the submits of a run. Gram matrices come back as slabs that the host folds in f64.
+//! recorded once, and the submits of a run. Gram matrices come back as slabs that the host folds in f64 where the device
+//! cannot fold them as pairs of f32.
 //!
 //! WGSL has no f64: of a program in f64 nothing runs here.
 
@@ -15,6 +16,7 @@ use crate::error::Result;
 use crate::kernel::wgsl::count::{self, COUNT, CountParams};
 use crate::kernel::wgsl::{Limits, Transport};
 use crate::kernel::{Configuration, Kernel, Params};
+use crate::ops::gram_fold_wgpu;
 use crate::ops::gram_wgpu::{self, GramPending};
 use crate::ops::operands::Operands;
 use crate::ops::{Launch, gram};
@@ -235,7 +237,7 @@ fn space(device: &Wgpu, program: &Program<Launch>) -> Space {
     let mut all = Space { used: vec![false; program.layout.slots().len()], scratch: Scratch::new() };
     each_launch(&program.launches, &mut |l| {
         let Some(scratch) = scratch(l, device, program.dtype) else { return };
-        let o = on_device(l);
+        let o = on_device(l, device);
         o.reads.iter().chain(&o.writes).for_each(|v| all.used[v.buffer.slot()] = true);
         o.int_reads.iter().chain(&o.int_writes).for_each(|b| all.used[b.slot()] = true);
         all.scratch.resize(all.scratch.len().max(scratch.len()), 0);
@@ -249,10 +251,13 @@ fn scratch(l: &Launch, device: &Wgpu, dtype: DType) -> Option<Scratch> {
     if dtype == DType::F32 { fits(l, &device.kernel_limits()) } else { None }
 }
 
-/// What of a launch the device touches: the host writes the results of a Gram matrix.
-fn on_device(l: &Launch) -> Operands {
+/// What of a launch the device touches: where the host folds a Gram matrix it writes the results.
+fn on_device(l: &Launch, device: &Wgpu) -> Operands {
     let all = l.operands();
-    if matches!(l, Launch::Gram(_)) { Operands { writes: Vec::new(), ..all } } else { all }
+    match l {
+        Launch::Gram(a) if !gram_fold_wgpu::serves(a, device) => Operands { writes: Vec::new(), ..all },
+        _ => all,
+    }
 }
 
 /// Bytes of the buffers that kernels of `program` touch, and of its scratch buffers.
@@ -286,13 +291,14 @@ impl Side {
         }
         let place = WgpuPlace(self);
         let work = match l {
+            Launch::Gram(a) if gram_fold_wgpu::serves(a, &self.device) => Work::Wgpu(Batch(gram_fold_wgpu::bind(a, &place)?)),
             Launch::Gram(a) => {
                 let pending = gram_wgpu::gram(&self.device, place.view(&a.x))?;
                 Work::WgpuGram(Box::new(Gram { args: a.clone(), pending }))
             }
             l => Work::Wgpu(Batch(recorded(l, &place)?)),
         };
-        Ok(Some(Segment::new(&on_device(l), work)))
+        Ok(Some(Segment::new(&on_device(l, &self.device), work)))
     }
     /// Adds the counting of `index` to launches that are to be repeated; `false` where it is not on the device.
     pub fn count(&self, index: IntBuffer, batch: &mut Batch) -> Result<bool> {

@@ -205,6 +205,7 @@ fn sound(device: &Device) -> Result<(), String> {
         agrees_on::<f32>(device, 1e-6, |dtype| cotangents(dtype, EDGES[1], squared, 1))?;
         agrees_on::<f32>(device, 1e-6, |dtype| cotangents(dtype, EDGES[3], squared, 0))?;
     }
+    agrees_on::<f32>(device, 1e-6, repeated)?;
     agrees_on::<f32>(device, 1e-6, |dtype| tangents(dtype, EDGES[2], 1))
 }
 
@@ -288,6 +289,7 @@ fn cuda_interpreter_bugs_planted_in_chunks_and_probes_are_caught() {
 fn wgpu_llvmpipe_bugs_planted_in_chunks_are_caught() {
     all_caught_on_wgpu(
         &[
+            bug("count_u32", "every second chunk", "numbers[p.number] += 1u;", "numbers[p.number] += 2u;"),
             bug(
                 "chunk_f32",
                 "every chunk is the first",

@@ -278,7 +278,7 @@ fn wgpu_llvmpipe_bugs_planted_in_elementwise_kernels_are_caught() {
                 "let row = (probe - first) * p.rows",
             ),
             bug("affine_f32", "sums are written over", "value += y[at];", ""),
-            bug("affine_f32", "the bias of another column", "shift = b[own.column];", "shift = b[0];"),
+            bug("affine_f32", "the bias of another column", "shift = b[own.column];", "shift = b[0u];"),
             bug(
                 "softmax_f32",
                 "no barrier before the parts are read",

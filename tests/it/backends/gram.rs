@@ -1,8 +1,10 @@
 //! Mean and Gram matrices.
 
-use mechgraph::device::{Builder, DType, Real, View};
+use mechgraph::device::{Builder, DType, Device, Real, View};
 use mechgraph::ops::{Launch, gram};
 
+use super::against_cpu::{Case, agrees_on};
+use super::planted::{all_caught_on_wgpu, bug};
 use super::{Backend, bar, error, on_every_backend, rounded, run};
 
 /// Rows and columns: single ones, tile edges, ragged ones.
@@ -87,4 +89,35 @@ on_every_backend! {
     f64:
     fn centred_gram_matrices_of_ragged_shapes_in_f64(backend: Backend) { centred::<f64>(backend) }
     fn gram_matrices_add_to_what_is_there_in_f64(backend: Backend) { added::<f64>(backend) }
+}
+
+/// What the planted bugs must make fail: several slabs, several tiles.
+fn sound(device: &Device) -> Result<(), String> {
+    [(513, 40), (257, 130)].into_iter().try_for_each(|(n, d)| {
+        agrees_on::<f32>(device, 1e-6, |dtype| {
+            let mut b = Builder::<Launch>::new(dtype);
+            let (x, mean, m2) = (view(&mut b, n, d, true), b.matrix(1, d), b.matrix(d, d));
+            b.push(Launch::Gram(gram::Args { x, mean, m2 }));
+            let inputs = vec![(x, rounded(DType::F32, n * d, 5))];
+            Case { program: b.finish(), inputs, ints: vec![], outputs: vec![mean, m2] }
+        })
+    })
+}
+
+#[test]
+fn wgpu_llvmpipe_bugs_planted_in_the_folding_of_slabs_are_caught() {
+    all_caught_on_wgpu(
+        &[
+            bug("gram_fold_f32", "the last slab is left out", "slab < p.slabs;", "slab + 1u < p.slabs;"),
+            bug("gram_fold_f32", "what lies above the diagonal stays", "m2[p.m2_offset + column * p.m2_stride + row] = 0.0;", ""),
+            bug("gram_fold_f32", "slabs are a tile apart", "(slab * p.tiles + t) * 2u", "(slab + t) * 2u"),
+            bug(
+                "gram_fold_f32",
+                "every tile is on the diagonal",
+                "let tj = p.first_tile + t - ti * (ti + 1u) / 2u;",
+                "let tj = ti;",
+            ),
+        ],
+        sound,
+    );
 }

@@ -129,6 +129,12 @@ fn large(dtype: DType, number: usize) -> Case {
             let args = embed::Args { tokens, seq: 4, w_e, w_pos, token_out: Some(parts[0]), pos_out: Some(parts[1]), y };
             p.done(Launch::Embed(args), vec![y, parts[0], parts[1]])
         }
+        // Rows of whole quads.
+        12 => {
+            let (x, y) = (p.b.matrix(N, 72), p.b.matrix(N, 144).columns(68, 72));
+            let (x, y, w, bias) = (p.filled(x), p.filled(y), p.table(1, 72), Some(p.table(1, 72)));
+            p.done(Launch::Scale(copy::ScaleArgs { x, w, bias, y, accumulate: true }), vec![y])
+        }
         _ => {
             let (y, index) = (p.output(20 * N, 20), p.numbers(vec![1]));
             p.done(Launch::Basis(probes::BasisArgs { rows: 2 * N - 9, index, y }), vec![y])
@@ -145,12 +151,28 @@ fn device(options: Options) -> Option<Device> {
 fn operations_above_the_limit_of_a_binding_are_cut_and_shared_buffers_bound_once() {
     for options in [Options::default(), TIGHT] {
         let Some(device) = device(options) else { return println!("skipped: wgpu adapter is absent") };
-        for number in 0..13 {
+        for number in 0..14 {
             offload::note(&device, &large(DType::F32, number).program);
             let placed = device.placed().unwrap();
             assert!(placed.host.is_empty(), "{number}: {:?} on the host", placed.host);
             agrees_on::<f32>(&device, 5e-6, |dtype| large(dtype, number)).unwrap_or_else(|e| panic!("{number}: {e}"));
         }
+    }
+}
+
+#[test]
+fn the_checks_of_every_access_change_no_bit() {
+    let checked = Options { runtime_checks: true, ..Options::default() };
+    let [Some(plain), Some(checked)] = [Options::default(), checked].map(device) else {
+        return println!("skipped: wgpu adapter is absent");
+    };
+    for number in 0..14 {
+        let case = large(DType::F32, number);
+        let bits = |device: &Device| -> Vec<u32> {
+            let arena = case.run_on::<f32>(device).unwrap();
+            case.outputs.iter().flat_map(|v| arena.real(v.buffer)).map(|x| x.to_bits()).collect()
+        };
+        assert!(bits(&plain) == bits(&checked), "{number}");
     }
 }
 
