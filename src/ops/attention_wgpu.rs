@@ -12,7 +12,7 @@ use crate::device::wgpu::Recorded;
 use crate::error::Result;
 use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::attention::{
-    AttentionParams, HAS_ASKING, HAS_SEEN, OF_KEY, OF_QUERY, Pass, ROWS, SPANS, SPANS_TABLE, SpansParams, choose,
+    AttentionParams, HAS_ASKING, HAS_SEEN, OF_KEY, OF_QUERY, Pass, ROWS, SPANS, SPANS_TABLE, SpansParams, choose, chunks_at_most,
     spans_configuration,
 };
 
@@ -31,7 +31,7 @@ fn probes_of(v: &View, rows: usize, (from, count): (usize, usize)) -> View {
     v.slice_rows(from * rows, count * rows)
 }
 
-/// Binds the table and the statistics of a layer.
+/// The numbers of the table and of the statistics that a launch binds.
 struct Notes {
     table: usize,
     statistics: usize,
@@ -86,6 +86,7 @@ impl Layer {
             of_m.iter().chain(&of_n).all(|v| v.stride < MOST && span([v]) <= limits.binding)
                 && (joint.iter().any(|v| v.buffer != joint[0].buffer) || span(&joint) <= limits.binding)
                 && self.statistics(count) <= limits.binding as u64
+                && self.counted(count)
         };
         let halves = std::iter::successors(Some(probes), |n| (*n > 1).then(|| n.div_ceil(2)));
         halves.into_iter().find(|count| within(*count))
@@ -150,11 +151,11 @@ impl Layer {
         let params = AttentionParams { units: units as u32, tiles: tiles as u32, chunks, ..params };
         at.record(kernel, &configuration, storage, &params, units)
     }
-    /// Whether all workgroups of a pass can be numbered.
+    /// Whether all workgroups of a pass over that many probes can be numbered.
     fn counted(&self, probes: usize) -> bool {
-        let width = self.d_head.max(self.d_v).max(1);
-        let units = (self.m.max(self.n) / 32 + 1).saturating_mul(self.heads).saturating_mul(probes).saturating_mul(width);
-        units < 1 << 32
+        let tiles = self.m.max(self.n).div_ceil(ROWS as usize);
+        let sizes = [self.heads, probes, chunks_at_most(self.d_head.max(self.d_v))];
+        sizes.into_iter().fold(tiles, usize::saturating_mul) <= u32::MAX as usize
     }
 }
 
@@ -206,7 +207,7 @@ impl Forward {
 impl Tangent {
     fn at_once(&self, limits: &Limits) -> Option<usize> {
         let (of_m, of_n) = ([&self.dq.view, &self.dz], [&self.dk.view, &self.dv.view]);
-        self.layer.at_once(self.probes, &of_m, &of_n, &[], limits).filter(|_| self.layer.counted(self.probes))
+        self.layer.at_once(self.probes, &of_m, &of_n, &[], limits)
     }
     fn fits(&self, limits: &Limits) -> Option<Scratch> {
         self.at_once(limits).map(|_| self.layer.scratch_for(0))
@@ -246,7 +247,7 @@ impl Tangent {
 impl Cotangent {
     fn at_once(&self, limits: &Limits) -> Option<usize> {
         let (of_m, of_n) = ([&self.dq.view, &self.dz], [&self.dk.view, &self.dv.view]);
-        self.layer.at_once(self.probes, &of_m, &of_n, &of_n, limits).filter(|_| self.layer.counted(self.probes))
+        self.layer.at_once(self.probes, &of_m, &of_n, &of_n, limits)
     }
     /// The launch that zeroes the rows of all positions, where only some ask.
     fn blank(&self) -> Option<FillArgs> {

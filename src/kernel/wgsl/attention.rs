@@ -159,6 +159,11 @@ fn columns(width: u32) -> u32 {
     if width <= COLUMNS[0] { COLUMNS[0] } else { COLUMNS[1] }
 }
 
+/// Workgroups that share a head's columns at most, for heads of `width` columns.
+pub fn chunks_at_most(width: usize) -> usize {
+    width.div_ceil(COLUMNS[0] as usize)
+}
+
 /// The configuration of a kernel for results of `width` columns a head, and how many workgroups share a head's columns.
 /// Both widths give the same bits.
 pub fn choose(pass: Pass, width: u32) -> (&'static Kernel, Configuration, u32) {

@@ -208,7 +208,7 @@ fn compare<T: Real>(what: &str, case: &Case, found: &Arena<T>) -> Result<(), Str
 }
 
 /// The operations of a program that a device leaves to the host.
-fn on_host(device: &Device, program: &Program<Launch>) -> Vec<String> {
+pub fn on_host(device: &Device, program: &Program<Launch>) -> Vec<String> {
     offload::note(device, program);
     device.placed().map(|placed| placed.host.into_iter().collect()).unwrap_or_default()
 }
@@ -217,7 +217,9 @@ fn hold<T: Real>(backend: Backend, what: &str, case: &Case) {
     let written: Vec<View> = case.outputs.iter().flat_map(|(_, views)| views.clone()).collect();
     let found = run_with_ints::<T>(backend, &case.program, &case.inputs, &case.ints, &written);
     compare(what, case, &found).unwrap_or_else(|e| panic!("{backend:?} {e}"));
-    assert_eq!(on_host(&backend.open().unwrap(), &case.program), Vec::<String>::new(), "{backend:?} {what}");
+    if backend == Backend::Llvmpipe {
+        assert_eq!(on_host(&backend.open().unwrap(), &case.program), Vec::<String>::new(), "{backend:?} {what}");
+    }
     let [dx, dz] = [&case.tangents[0], &case.tangents[1]].map(|v| elements(&found, v));
     let [cz, cx] = [&case.cotangents[0], &case.cotangents[1]].map(|v| elements(&found, v));
     let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
@@ -334,9 +336,9 @@ fn a_sequence_has_the_same_bits_in_every_batch() {
     Backend::Llvmpipe.hold(independent::<f32>);
 }
 
-/// The tests' wgpu adapter with bindings of at most that many bytes.
-fn tight(bytes: u64) -> Device {
-    let options = Options { largest_binding: Some(bytes), largest_grid: Some(3), ..Options::default() };
+/// The tests' wgpu adapter with bindings of at most that many bytes, and few workgroups along an axis.
+pub fn tight(bytes: u64) -> Device {
+    let options = Options { largest_binding: Some(bytes), largest_grid: Some(5), ..Options::default() };
     let wgpu = Wgpu::open_with(Some(&adapter()), options).unwrap();
     Device::Wgpu { wgpu: Arc::new(wgpu), host: Cpu::new(1).unwrap(), placement: Placement::default() }
 }
@@ -350,8 +352,8 @@ fn probes_that_no_binding_holds_go_one_after_the_other_and_larger_operands_to_th
         let (packed, uniform) = (packed::<f32>(&p), uniform::<f32>(&s, 7));
         let none: [&str; 0] = [];
         let all = ["sdpa", "sdpa_cotangent", "sdpa_tangent"];
-        // The smallest binding that WebGPU's other limits leave useful, and one that does not hold q.
-        for (case, bytes, host) in [(&packed, 9472, &none[..]), (&packed, 2048, &all), (&uniform, 4608, &none)] {
+        // Three of five probes at a time, none at all because q is larger, and one of seven at a time.
+        for (case, bytes, host) in [(&packed, 10240, &none[..]), (&packed, 2048, &all), (&uniform, 4608, &none)] {
             let device = tight(bytes);
             assert_eq!(on_host(&device, &case.program), host, "bindings of {bytes} bytes");
             let found = run_on_with_ints::<f32>(&device, &case.program, &case.inputs, &case.ints).unwrap();
@@ -453,7 +455,7 @@ const WGSL_BUGS: [Bug; 36] = [
         "weights[8u * (lane + 24u) + line] = w3;\n            workgroupBarrier();",
         "weights[8u * (lane + 24u) + line] = w3;",
     ),
-    bug(WGSL_FORWARD, "sums are not scaled when the largest score rises", "acc0_2 *= factor[2];", ""),
+    bug(WGSL_FORWARD, "sums are not scaled when the largest score rises", "acc0_0 *= factor[0];", ""),
     bug(
         WGSL_FORWARD,
         "the sum of the weights is not scaled",
@@ -461,7 +463,7 @@ const WGSL_BUGS: [Bug; 36] = [
         "acc0_0 *= factor[0];",
     ),
     bug(WGSL_FORWARD, "the last tile is left out", "tile < stop; tile += 32u", "tile + 32u < stop; tile += 32u"),
-    bug(WGSL_FORWARD, "hidden keys are seen", "min(key3, p.n - 1u)] != 0u", "min(key3, p.n - 1u)] != 9u"),
+    bug(WGSL_FORWARD, "hidden keys are seen", "min(key0, p.n - 1u)] != 0u", "min(key0, p.n - 1u)] != 9u"),
     bug(WGSL_FORWARD, "a query sees the key behind it", "(vec4<u32>(key3) < high)", "(vec4<u32>(key3) <= high)"),
     bug(WGSL_FORWARD, "every lane has a largest score of its own", "peak = max(peak, best[8u * other + line]);", ""),
     bug(WGSL_FORWARD, "the group of a head", "let v_base = p.v_offset + head / p.group * p.v_head;", "let v_base = p.v_offset;"),
