@@ -38,6 +38,10 @@ impl<'a> Operand<'a> {
     pub fn batched(self, batch: [usize; 3]) -> Self {
         Self { batch, ..self }
     }
+    /// Begins `count` strides later.
+    fn behind(self, count: usize, stride: usize) -> Self {
+        Self { at: self.at + count * stride, ..self }
+    }
     /// Elements from the first to behind the last of `[rows, columns]` in a batch.
     fn span(&self, [rows, columns]: [usize; 2], batch: [usize; 3]) -> usize {
         let strides = self.batch.into_iter().zip(batch).chain([(self.row, rows), (self.column, columns)]);
@@ -65,7 +69,7 @@ pub(super) struct Product<'a> {
     pub alpha: f64,
     /// Adds to C.
     pub accumulate: bool,
-    /// Leaves what lies above the diagonal of each C untouched; batches of one matrix are cut along k alone then.
+    /// Leaves what lies above the diagonal of each C untouched.
     pub lower: bool,
 }
 
@@ -91,13 +95,15 @@ impl<'a> Product<'a> {
         if self.m == 0 || self.n == 0 || self.batch.contains(&0) || (self.k == 0 && self.accumulate) {
             return Ok(());
         }
-        let Some(axis) = self.too_large(at.limits().binding) else {
-            calls.push(self.launch(at)?);
-            return Ok(());
-        };
-        let Some((first, second)) = self.cut(axis) else { return Err(self.error()) };
-        first.record(at, calls)?;
-        second.record(at, calls)
+        match self.too_large(at.limits().binding) {
+            None => calls.push(self.launch(at)?),
+            Some(axis) => {
+                for part in self.cut(axis).ok_or_else(|| self.error())? {
+                    part.record(at, calls)?;
+                }
+            }
+        }
+        Ok(())
     }
     /// What of the first operand that `most` elements do not hold reaches farthest.
     fn too_large(&self, most: usize) -> Option<Axis> {
@@ -113,8 +119,8 @@ impl<'a> Product<'a> {
         let all = batches.chain([(o.row, rows, down), (o.column, columns, across)]);
         all.max_by_key(|(stride, count, _)| stride.saturating_mul(count.saturating_sub(1))).map(|(_, _, axis)| axis)
     }
-    /// Both halves along an axis.
-    fn cut(&self, axis: Axis) -> Option<(Self, Self)> {
+    /// The halves along an axis, of a triangle two triangles and what lies between them; `None` where nothing is to be cut.
+    fn cut(&self, axis: Axis) -> Option<Vec<Self>> {
         let (count, step) = match axis {
             Axis::Rows => (self.m, STEP),
             Axis::Columns => (self.n, STEP),
@@ -122,33 +128,42 @@ impl<'a> Product<'a> {
             Axis::Batch(z) => (self.batch[z], 1),
         };
         let half = if count > 2 * step { (count / 2).next_multiple_of(step) } else { count / 2 };
-        // A triangle has no halves that are triangles.
-        let whole = self.lower && matches!(axis, Axis::Rows | Axis::Columns);
-        if half == 0 || whole {
+        if half == 0 {
             return None;
         }
-        let along = |o: Operand<'a>, stride: usize| Operand { at: o.at + half * stride, ..o };
-        let (mut first, mut second) = (*self, *self);
-        match axis {
-            Axis::Rows => {
-                (first.m, second.m) = (half, count - half);
-                (second.a, second.c) = (along(self.a, self.a.row), along(self.c, self.c.row));
+        Some(match axis {
+            Axis::Rows | Axis::Columns if self.lower => {
+                let (top, below) = self.rows(half.min(self.m));
+                let below = Self { lower: false, ..below };
+                let (left, right) = (top.columns(half.min(self.n)).0, below.columns(half.min(self.n)));
+                vec![left, right.0, Self { lower: true, ..right.1 }]
             }
-            Axis::Columns => {
-                (first.n, second.n) = (half, count - half);
-                (second.b, second.c) = (along(self.b, self.b.column), along(self.c, self.c.column));
-            }
+            Axis::Rows => <[Self; 2]>::from(self.rows(half)).into(),
+            Axis::Columns => <[Self; 2]>::from(self.columns(half)).into(),
             Axis::Steps => {
-                (first.k, second.k) = (half, count - half);
-                (second.a, second.b) = (along(self.a, self.a.column), along(self.b, self.b.row));
-                second.accumulate = true;
+                let (a, b) = (self.a.behind(half, self.a.column), self.b.behind(half, self.b.row));
+                vec![Self { k: half, ..*self }, Self { k: count - half, a, b, accumulate: true, ..*self }]
             }
             Axis::Batch(z) => {
-                (first.batch[z], second.batch[z]) = (half, count - half);
-                [second.a, second.b, second.c] = [self.a, self.b, self.c].map(|o| along(o, o.batch[z]));
+                let part = |count: usize, by: usize| {
+                    let mut batch = self.batch;
+                    batch[z] = count;
+                    let [a, b, c] = [self.a, self.b, self.c].map(|o| o.behind(by, o.batch[z]));
+                    Self { a, b, c, batch, ..*self }
+                };
+                vec![part(half, 0), part(count - half, half)]
             }
-        }
-        Some((first, second))
+        })
+    }
+    /// The first rows of C, and the others.
+    fn rows(&self, first: usize) -> (Self, Self) {
+        let (a, c) = (self.a.behind(first, self.a.row), self.c.behind(first, self.c.row));
+        (Self { m: first, ..*self }, Self { m: self.m - first, a, c, ..*self })
+    }
+    /// The first columns of C, and the others.
+    fn columns(&self, first: usize) -> (Self, Self) {
+        let (b, c) = (self.b.behind(first, self.b.column), self.c.behind(first, self.c.column));
+        (Self { n: first, ..*self }, Self { n: self.n - first, b, c, ..*self })
     }
     fn error(&self) -> Error {
         let Self { m, n, k, batch, .. } = self;
@@ -248,11 +263,11 @@ pub(super) fn cross_bind(c: &CrossArgs, at: &WgpuPlace) -> Result<Vec<Recorded>>
     Ok(calls)
 }
 
-/// Scratch memory of [`AddArgs`]; `None` where there is no kernel: a triangle is not cut.
+/// Scratch memory of [`AddArgs`]; `None` where there is no kernel.
 pub(super) fn add_fits(a: &AddArgs, limits: &Limits) -> Option<Scratch> {
     let d = if a.transpose { a.x.rows } else { a.x.cols };
     let fits = limits.exact_sums && (a.out.rows, a.out.cols) == (d, d) && countable([&a.x, &a.out]);
-    (fits && a.out.rows.saturating_mul(a.out.stride).max(a.x.cols.max(a.x.stride)) <= limits.binding).then(Scratch::new)
+    fits.then(Scratch::new)
 }
 
 /// The launches of `out += x'x`, or `x x'`, on the lower triangle.
@@ -373,6 +388,8 @@ mod tests {
 
     #[test]
     fn batches_are_cut_where_a_binding_cannot_hold_them() {
+        let wide = [place(0, 90, 1, [2000, 0, 1000]), place(0, 1, 70, [0; 3]), place(0, 40, 1, [9000, 3000, 1500])];
+        agrees(Some(1024), [9, 30, 60], wide);
         let places = [place(1, 9, 1, [200, 0, 100]), place(2, 1, 8, [100, 50, 0]), place(3, 21, 3, [700, 200, 100])];
         agrees(Some(1200), [5, 7, 6], places);
     }

@@ -15,7 +15,7 @@ use mechgraph::ops::{Launch, trie_match};
 
 use crate::backends::against_cpu::{Case, agrees, agrees_on, inside};
 use crate::backends::on_every_backend;
-use crate::backends::planted::{Bug, all_caught, all_caught_on_wgpu, bug};
+use crate::backends::planted::{Bug, all_caught, all_caught_on_wgpu, bug, wgpu_with};
 
 /// Keys of the random tries.
 const KEYS: u32 = 5;
@@ -81,7 +81,8 @@ fn the_operation_equals_the_plain_walk_of_every_neuron() {
     let interpreter =
         Request { choice: device::Choice::Cuda, driver: DriverChoice::Interpreter, threads: 2, ..Request::default() };
     let cpu = |threads| Device::Cpu(Cpu::new(threads).unwrap());
-    let devices = [cpu(1), cpu(3), Device::open(&interpreter).unwrap().0];
+    let mut devices = vec![cpu(1), cpu(3), Device::open(&interpreter).unwrap().0];
+    devices.extend(wgpu_with(Default::default()));
     let (mut found_any, mut at_start, mut by_choice) = (0, 0, 0);
     for round in 0..60 {
         let choice = Choice::ALL[round % 3];

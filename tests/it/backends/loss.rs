@@ -6,7 +6,7 @@ use mechgraph::ops::loss::{Args, ProbeArgs, SKIPPED};
 use mechgraph::ops::peaks::{self, BINS, Bars, Passed, TILE};
 
 use super::against_cpu::{Case, agrees, agrees_on, inside};
-use super::planted::{all_caught, all_caught_on_wgpu, bug};
+use super::planted::{all_caught, all_caught_on_wgpu, bug, wgpu_with};
 use super::{Backend, bar, on_every_backend, rounded};
 
 /// Logits of which every fourth row has its largest twice, and labels that are right for some.
@@ -151,6 +151,26 @@ on_every_backend! {
     f64:
     fn losses_and_right_predictions_in_f64(backend: Backend) { all_losses::<f64>(backend) }
     fn the_largest_activations_of_samples_in_f64(backend: Backend) { all_largest::<f64>(backend) }
+}
+
+#[test]
+fn wgpu_losses_of_good_predictions_keep_their_digits() {
+    let Some(device) = wgpu_with(Default::default()) else { return };
+    for better in [3.0f64, 12.0, 16.0] {
+        let mut case = loss(DType::F32, (37, 41));
+        let labels: Vec<usize> = case.ints[0].1[3..40].iter().map(|label| *label as usize).collect();
+        let rows = case.inputs[0].1.chunks_mut(41).zip(&labels);
+        rows.filter(|(_, label)| **label < 41).for_each(|(row, &label)| {
+            row.iter_mut().for_each(|x| *x = f64::from((*x / 20.0) as f32));
+            row[label] = f64::from((row[label] + better) as f32);
+        });
+        case.inputs[1].1 = vec![0.0; 2];
+        let sums = |found: &Arena<f32>| f64::from(found.row(&case.outputs[0], 0)[0]);
+        let found = sums(&case.run_on::<f32>(&device).unwrap());
+        let rows = case.inputs[0].1.chunks(41).zip(&labels).filter(|(_, label)| **label < 41);
+        let want: f64 = rows.map(|(row, &label)| row.iter().map(|x| (x - row[label]).exp()).sum::<f64>().ln()).sum();
+        assert!((found - want).abs() <= 1e-6 * want, "{found} for {want}");
+    }
 }
 
 #[test]

@@ -365,10 +365,10 @@ fn wgpu_bugs_planted_in_edges_are_caught() {
             "            }\n            workgroupBarrier();\n        }",
             "            }\n        }",
         ),
-        bug(EDGES, "the next gate is read behind the last unit", "(gate + 1u) * p.hidden, p.k_in", "2u * p.hidden, p.k_in"),
+        bug(EDGES, "the linear part is left out", "quad[j] = b[(row + j) * p.b_stride + column];", ""),
         bug(EDGES, "a diagonal for another", "var scaled_1 = diagonal_0[1] * left_0;", "var scaled_1 = diagonal_0[0] * left_0;"),
         bug(EDGES, "the second diagonal is left out", "fma(vec4<f32>(diagonal_1[2]), left_1, scaled_2)", "scaled_2"),
-        bug(EDGES, "tokens behind the last are weighed", "if token < end && column + j < p.k_in", "if column + j < p.k_in"),
+        bug(EDGES, "the features of another token", "features(token + 2u", "features(token + 1u"),
         bug(EDGES, "the slabs share their sums", "(slab * p.k_out + i + 1u)", "(i + 1u)"),
         bug(RANK_ONE, "the scale of z1 is forgotten", "fma(scale, one_1, zero_1)", "(one_1 + zero_1)"),
         bug(
