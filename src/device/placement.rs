@@ -17,7 +17,13 @@ pub struct Placement(Mutex<Placed>);
 impl Placement {
     /// Notes that programs run the operation `name` (in camel case) there.
     pub fn note(&self, name: &str, on_device: bool) {
-        let snake = snake(name);
+        let mut snake = String::new();
+        for c in name.chars() {
+            if c.is_ascii_uppercase() && !snake.is_empty() {
+                snake.push('_');
+            }
+            snake.push(c.to_ascii_lowercase());
+        }
         let mut placed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if on_device {
             placed.device.insert(snake)
@@ -29,18 +35,6 @@ impl Placement {
     pub fn placed(&self) -> Placed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// An operation's name in snake case, from camel case.
-pub fn snake(name: &str) -> String {
-    let mut snake = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !snake.is_empty() {
-            snake.push('_');
-        }
-        snake.push(c.to_ascii_lowercase());
-    }
-    snake
 }
 
 #[cfg(test)]

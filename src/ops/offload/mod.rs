@@ -10,7 +10,6 @@ pub use cuda::{cuda_bytes, cuda_calls};
 pub(super) use storage::{Storage, together};
 #[cfg(test)]
 pub(super) use wgpu::on_bare_place;
-pub use wgpu::wgpu_operations;
 pub(super) use wgpu::{Scratch, WgpuPlace};
 
 use crate::device::cuda::Lane;

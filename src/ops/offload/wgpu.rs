@@ -4,12 +4,10 @@
 //!
 //! WGSL has no f64: of a program in f64 nothing runs here.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::storage::Storage;
 use super::{Segment, Work, each_launch};
-use crate::device::placement::snake;
 use crate::device::wgpu::{self, Launch as Dispatch, Recorded, Wgpu, WgpuBuffer};
 use crate::device::{Arena, DType, IntBuffer, Program, Real, Tensor, View};
 use crate::error::Result;
@@ -30,9 +28,6 @@ const SUBMITTED: usize = 256;
 
 macro_rules! kernels {
     ($($name:ident => $file:ident, $fits:ident, $bind:ident;)*) => {
-        /// The operations whose launches are recorded from end to end.
-        const RECORDED: &[&str] = &[$(stringify!($name)),*];
-
         /// Scratch memory of a launch in f32; `None` where there is no kernel for it.
         fn fits(l: &Launch, limits: &Limits) -> Option<Scratch> {
             match l {
@@ -103,11 +98,6 @@ kernels! {
     Variance => norm_wgpu, variance_fits, variance_bind;
     VarianceCotangent => norm_wgpu, variance_cotangent_fits, variance_cotangent_bind;
     VarianceTangent => norm_wgpu, variance_tangent_fits, variance_tangent_bind;
-}
-
-/// The operations that have WGSL kernels, as [`crate::device::placement::Placed`] names them.
-pub fn wgpu_operations() -> BTreeSet<String> {
-    RECORDED.iter().copied().chain(["Gram"]).map(snake).collect()
 }
 
 /// Where the operands of a launch lie on the device.

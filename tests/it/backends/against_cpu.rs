@@ -36,7 +36,7 @@ pub fn inside(b: &mut Builder<Launch>, rows: usize, cols: usize) -> View {
 
 /// Holds the outputs of a backend to those of the CPU in f64, on the same numbers, within a relative error of `bar` in the
 /// Frobenius norm, and to the same bits in every run and order; nothing around an output may be written, and nothing left
-/// to the host that the backend has kernels for. `build` makes the program of a dtype.
+/// to the host. `build` makes the program of a dtype.
 pub fn agrees<T: Real>(backend: Backend, bar: f64, build: impl Fn(DType) -> Case) {
     agrees_named::<T>(backend, "", bar, build);
 }
@@ -48,10 +48,7 @@ pub fn agrees_named<T: Real>(backend: Backend, name: &str, bar: f64, build: impl
     let device = backend.open().unwrap();
     offload::note(&device, &case.program);
     let on_host = device.placed().map(|placed| placed.host).unwrap_or_default();
-    let with_kernels = offload::wgpu_operations();
-    let served = |name: &&String| backend != Backend::Llvmpipe || with_kernels.contains(*name);
-    let left: Vec<&String> = on_host.iter().filter(served).collect();
-    assert!(left.is_empty(), "{name}: {left:?} on the host");
+    assert!(on_host.is_empty(), "{name}: {on_host:?} on the host");
     if let Some(what) = wrong::<T>(&arena, &case, &expected::<T>(&build), bar) {
         panic!("{backend:?} {} {name}: {what}", T::DTYPE.name());
     }

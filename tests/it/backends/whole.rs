@@ -70,7 +70,7 @@ fn lib(case: &Case, out: &str, backend: Backend, words: &str) -> Graph {
     let flags = flags.iter().map(String::as_str).chain(words.split(' ')).chain(["--quiet", "--threads", "2"]);
     let outcome = run(&["lib"].into_iter().chain(paths).chain(flags).collect::<Vec<_>>());
     assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""), "{words}: {outcome:?}");
-    if matches!(backend, Backend::Interpreter | Backend::Nvidia) {
+    if backend != Backend::Cpu {
         nothing_on_the_host(&out);
     }
     read_graph(&out)
@@ -147,7 +147,7 @@ on_every_backend! {
         let n2g = |out: &str, backend| {
             let words = "n2g --window 24 --top-k 6 --layers 0,1 --neurons 0..5";
             command(&case, words, backend, &[("", "MODEL"), ("--data", "text.txt"), ("--out", out)]);
-            if matches!(backend, Backend::Interpreter | Backend::Nvidia) {
+            if backend != Backend::Cpu {
                 nothing_on_the_host(&case.path(out));
             }
             tries(&case.path(&format!("{out}/tries.safetensors")))
