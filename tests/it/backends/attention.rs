@@ -349,11 +349,12 @@ fn probes_that_no_binding_holds_go_one_after_the_other_and_larger_operands_to_th
         let plain = cases()[0].clone();
         let p = Packed { lengths: vec![20, 7], shape: shape(4, 2, 6, 5), probes: 5, ..plain };
         let s = attention::Shape { batch: 4, seq: 9, heads: 2, d_head: 4, d_v: 3, scale: 0.6, last_only: true, causal: true };
+        let long = packed::<f32>(&Packed { lengths: vec![40, 20], probes: 1, ..p.clone() });
         let (packed, uniform) = (packed::<f32>(&p), uniform::<f32>(&s, 7));
         let none: [&str; 0] = [];
         let all = ["sdpa", "sdpa_cotangent", "sdpa_tangent"];
         // Three of five probes at a time, none at all because q is larger, and one of seven at a time.
-        for (case, bytes, host) in [(&packed, 10240, &none[..]), (&packed, 2048, &all), (&uniform, 4608, &none)] {
+        for (case, bytes, host) in [(&packed, 10240, &none[..]), (&long, 4608, &all), (&uniform, 4608, &none)] {
             let device = tight(bytes);
             assert_eq!(on_host(&device, &case.program), host, "bindings of {bytes} bytes");
             let found = run_on_with_ints::<f32>(&device, &case.program, &case.inputs, &case.ints).unwrap();
