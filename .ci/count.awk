@@ -7,9 +7,9 @@
 /^test .* \.\.\. ok$/ {
     name = $2
     if (name ~ /::cuda_nvidia$/) backend = "cuda (driver)"
+    else if (name ~ /(::|_)wgpu(_|::|$)/ || name ~ /^wgpu::/) backend = "wgpu (llvmpipe)"
     else if (of_interpreter || name ~ /::cuda_interpreter$/ || name ~ /^kernels_ptx::/ || name ~ /interpreter/ || name ~ /planted_in/) backend = "cuda (interpreter)"
     else if (name ~ /^ptxas::/) backend = "cuda (assemblers)"
-    else if (name ~ /::wgpu_llvmpipe$/ || name ~ /^wgpu::/ || name ~ /^device::wgpu::/) backend = "wgpu (llvmpipe)"
     else if (name ~ /^shaders::/) backend = "wgpu (translators)"
     else backend = "cpu"
     passed[backend]++
