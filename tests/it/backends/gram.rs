@@ -1,7 +1,7 @@
 //! Mean and Gram matrices.
 
 use mechgraph::device::{Builder, DType, Device, Real, View};
-use mechgraph::ops::{Launch, gram};
+use mechgraph::ops::{Launch, copy, gram};
 
 use super::against_cpu::{Case, agrees_on};
 use super::planted::{all_caught_on_wgpu, bug};
@@ -97,6 +97,8 @@ fn sound(device: &Device) -> Result<(), String> {
         agrees_on::<f32>(device, 1e-6, |dtype| {
             let mut b = Builder::<Launch>::new(dtype);
             let (x, mean, m2) = (view(&mut b, n, d, true), b.matrix(1, d), b.matrix(d, d));
+            // In the place of other numbers, above the diagonal too.
+            b.push(Launch::Fill(copy::FillArgs { y: m2, value: 7.0 }));
             b.push(Launch::Gram(gram::Args { x, mean, m2 }));
             let inputs = vec![(x, rounded(DType::F32, n * d, 5))];
             Case { program: b.finish(), inputs, ints: vec![], outputs: vec![mean, m2] }
