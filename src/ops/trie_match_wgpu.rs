@@ -32,7 +32,7 @@ pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
 pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     let f = &a.forest;
     let bytes = || {
-        let numbers = arrays(f).into_iter().flat_map(|array| bytemuck::cast_slice::<u32, u8>(array));
+        let numbers = arrays(f).into_iter().flat_map(bytemuck::cast_slice::<u32, u8>);
         numbers.chain(bytemuck::cast_slice(&f.value)).copied().collect()
     };
     let held = at.shared(f, bytes)?;

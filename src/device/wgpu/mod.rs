@@ -51,6 +51,9 @@ impl Default for Options {
     }
 }
 
+/// What a table on the device is made of, and lives as long as.
+type Owner = Arc<dyn Any + Send + Sync>;
+
 /// An open adapter.
 #[derive(Debug)]
 pub struct Wgpu {
@@ -65,7 +68,7 @@ pub struct Wgpu {
     /// Weights by the address of their host copy.
     tensors: Mutex<HashMap<usize, (Tensor, WgpuBuffer)>>,
     /// Tables by the address of their owner.
-    tables: Mutex<HashMap<usize, (Arc<dyn Any + Send + Sync>, WgpuBuffer)>>,
+    tables: Mutex<HashMap<usize, (Owner, WgpuBuffer)>>,
     /// Bound where a shader declares an output that a launch does not ask for.
     spare: ::wgpu::Buffer,
     /// The same for inputs.
