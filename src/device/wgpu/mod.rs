@@ -51,8 +51,8 @@ impl Default for Options {
     }
 }
 
-/// Whoever has a table on the host, and its copy.
-type Table = (Arc<dyn Any + Send + Sync>, WgpuBuffer);
+/// What a table on the device is made of, and lives as long as.
+type Owner = Arc<dyn Any + Send + Sync>;
 
 /// An open adapter.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub struct Wgpu {
     /// Weights by the address of their host copy.
     tensors: Mutex<HashMap<usize, (Tensor, WgpuBuffer)>>,
     /// Tables by the address of their owner.
-    tables: Mutex<HashMap<usize, Table>>,
+    tables: Mutex<HashMap<usize, (Owner, WgpuBuffer)>>,
     /// Bound where a shader declares an output that a launch does not ask for.
     spare: ::wgpu::Buffer,
     /// The same for inputs.
