@@ -41,7 +41,7 @@ fn derivatives_f32(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let own = cell(group, groups, thread);
+    let own = cell(unit_of(group, groups), thread);
     if own.column >= p.cols {
         return;
     }

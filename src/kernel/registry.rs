@@ -99,11 +99,11 @@ pub fn all() -> impl Iterator<Item = &'static Kernel> {
 /// The kernel of that name.
 pub fn find(name: &str) -> Result<&'static Kernel> {
     all().find(|k| k.name == name).ok_or_else(|| {
-        let known: Vec<&str> = all().map(|k| k.name).collect();
-        Error::Kernel {
-            name: name.into(),
-            found: format!("no kernel '{name}'"),
-            expected: format!("one of {}", known.join(", ")),
-        }
+        // There are too many to name all.
+        let first = |name: &'static str| name.split('_').next().unwrap_or(name);
+        let alike = all().map(|k| k.name).filter(|known| name.starts_with(first(known)));
+        let alike: Vec<&str> = alike.chain(["another that mechgraph kernels --list names"]).collect();
+        let expected = format!("one of {}", alike.join(", "));
+        Error::Kernel { name: name.into(), found: format!("no kernel '{name}'"), expected }
     })
 }

@@ -80,7 +80,8 @@ fn exactly_one_of_three_is_asked_for() {
 #[test]
 fn what_is_not_there_is_named_with_what_is() {
     let kernel = failure(&["kernels", "--dump", "gram_f16"]);
-    assert!(kernel.contains("no kernel 'gram_f16'; expected one of ") && kernel.contains("linear_f32_sm80"), "{kernel}");
+    assert!(kernel.contains("no kernel 'gram_f16'; expected one of ") && kernel.contains(" gram_f32_sm80, "), "{kernel}");
+    assert!(kernel.contains("--list") && !kernel.contains("linear"), "{kernel}");
     let configuration = failure(&["kernels", "--dump", "gram_f64_sm80@7x7"]);
     assert!(configuration.contains("no configuration '7x7'") && configuration.contains("32x32x8-cp8"), "{configuration}");
     let explain = |args: &[&str]| failure(&[&["kernels", "--explain"], args].concat());
