@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use mechgraph::model::Checkpoint;
 use serde_json::Value;
 
-use super::{Backend, adapter, on_every_backend};
-use crate::command::{manifest, read_graph, run};
+use super::{Backend, adapter, on_every_backend, on_these_backends};
+use crate::command::{Graph, manifest, read_graph, run};
+use crate::common::shared;
 
 /// The flags that choose a backend.
 pub fn flags(backend: Backend) -> Vec<String> {
@@ -72,4 +74,52 @@ on_every_backend! {
 
 on_every_backend! {
     fn lib_finds_the_cpus_lambda_in_f32(backend: Backend) { same_lambda(backend, "f32", 1e-4) }
+}
+
+/// A run on the published model, from where the first of its bases is that of the paper to rounding.
+fn paper(out: &Path, words: &str, flags: &[String]) -> Option<Graph> {
+    let folder = shared()?.join("fixtures/lib-paper/seed0");
+    let data = format!("{}#train", folder.join("dataset.safetensors").display());
+    let args = ["lib", folder.to_str().unwrap(), "--data", &data, "--out", out.to_str().unwrap(), "--dtype", "f32"];
+    let layers = ["--node-layers", "ln2.0,unembed,output", "--quiet", "--threads", "2"];
+    let flags = words.split(' ').chain(flags.iter().map(String::as_str));
+    let outcome = run(&args.into_iter().chain(layers).chain(flags).collect::<Vec<_>>());
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
+    Some(read_graph(out))
+}
+
+mod the_published_lambda_in_f32 {
+    use super::*;
+
+    fn promise(backend: Backend) {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(found) = paper(&dir.path().join("found"), "--edges none", &flags(backend)) else { return };
+        let published = Checkpoint::open(&shared().unwrap().join("fixtures/lib-paper/seed0/lib.safetensors")).unwrap();
+        for name in ["ln2.0.Lambda", "unembed.Lambda"] {
+            let want = published.tensor_f64(name, published.shape(name).unwrap()).unwrap();
+            for (i, (found, want)) in found[name].1.iter().zip(&want).take(10).enumerate() {
+                assert!((found / want - 1.0).abs() <= 1e-4, "{backend:?}: {name} {i} is {found:e}, published {want:e}");
+            }
+        }
+    }
+    on_these_backends! { cpu Cpu, cuda_nvidia Nvidia, wgpu_llvmpipe Llvmpipe }
+}
+
+mod edges_of_the_published_model_in_f32 {
+    use super::*;
+
+    fn promise(backend: Backend) {
+        let dir = tempfile::tempdir().unwrap();
+        // Features beyond these are rounding in f32.
+        let words = "--samples 128 --threshold-rel 1e-4";
+        let Some(want) = paper(&dir.path().join("cpu"), words, &flags(Backend::Cpu)) else { return };
+        let found = paper(&dir.path().join("found"), words, &flags(backend)).unwrap();
+        for name in ["edges.ln2.0->unembed", "edges.unembed->output"] {
+            assert_eq!(found[name].0, want[name].0, "{name}");
+            let squares = found[name].1.iter().zip(&want[name].1).map(|(a, b)| ((a - b).powi(2), b.powi(2)));
+            let (off, size) = squares.fold((0.0, 0.0), |(off, size), (a, b)| (off + a, size + b));
+            assert!((off / size).sqrt() <= 1e-4, "{backend:?}: {name} is off by {:e}", (off / size).sqrt());
+        }
+    }
+    on_these_backends! { cuda_nvidia Nvidia, wgpu_llvmpipe Llvmpipe }
 }
