@@ -83,20 +83,8 @@ fn attention_keys_f32(
             var s{{c}} = vec4<f32>();
             var t{{c}} = vec4<f32>();
 @}
-            for (var start = 0u; start < p.d_head; start += {{DEPTH}}u) {
-                copy_k(thread, 0u, {{ROWS}}u, DEPTH, PITCH, k_base, first, end, start, p.d_head);
-                copy_q(thread, OTHERS, {{OTHERS}}u, DEPTH, PITCH, q_base, tile, stop, start, p.d_head);
-                workgroupBarrier();
-@include "frag/attention_dot.wgsl" sum=s own_at=0u other_at=OTHERS
-                workgroupBarrier();
-            }
-            for (var start = 0u; start < p.d_v; start += {{DEPTH}}u) {
-                copy_v(thread, 0u, {{ROWS}}u, DEPTH, PITCH, v_base, first, end, start, p.d_v);
-                copy_z(thread, OTHERS, {{OTHERS}}u, DEPTH, PITCH, z_base, tile, stop, start, p.d_v);
-                workgroupBarrier();
-@include "frag/attention_dot.wgsl" sum=t own_at=0u other_at=OTHERS
-                workgroupBarrier();
-            }
+@include "frag/attention_scores.wgsl" sum=s own=k other=q width=d_head
+@include "frag/attention_scores.wgsl" sum=t own=v other=z width=d_v
 @for c in 0..OTHERS/8 {
             let query{{c}} = tile + lane + {{8*c}}u;
             var w{{c}} = vec4<f32>();

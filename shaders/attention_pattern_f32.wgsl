@@ -54,13 +54,7 @@ fn attention_pattern_f32(
 @for c in 0..OTHERS/8 {
             var s{{c}} = vec4<f32>();
 @}
-            for (var start = 0u; start < p.d_head; start += {{DEPTH}}u) {
-                copy_q(thread, 0u, {{ROWS}}u, DEPTH, PITCH, q_base, first, end, start, p.d_head);
-                copy_k(thread, OTHERS, {{OTHERS}}u, DEPTH, PITCH, k_base, tile, stop, start, p.d_head);
-                workgroupBarrier();
-@include "frag/attention_dot.wgsl" sum=s own_at=0u other_at=OTHERS
-                workgroupBarrier();
-            }
+@include "frag/attention_scores.wgsl" sum=s own=q other=k width=d_head
 @include "frag/attention_shown.wgsl"
 @for c in 0..OTHERS/8 {
             let w{{c}} = select(vec4<f32>(), power(scored(s{{c}}) - top) * inverse, shown{{c}});

@@ -66,20 +66,8 @@ fn attention_queries_f32(
             var s{{c}} = vec4<f32>();
             var t{{c}} = vec4<f32>();
 @}
-            for (var start = 0u; start < p.d_head; start += {{DEPTH}}u) {
-                copy_q(thread, 0u, {{ROWS}}u, DEPTH, PITCH, q_base, first, end, start, p.d_head);
-                copy_k(thread, OTHERS, {{OTHERS}}u, DEPTH, PITCH, k_base, tile, stop, start, p.d_head);
-                workgroupBarrier();
-@include "frag/attention_dot.wgsl" sum=s own_at=0u other_at=OTHERS
-                workgroupBarrier();
-            }
-            for (var start = 0u; start < p.d_v; start += {{DEPTH}}u) {
-                copy_z(thread, 0u, {{ROWS}}u, DEPTH, PITCH, z_base, first, end, start, p.d_v);
-                copy_v(thread, OTHERS, {{OTHERS}}u, DEPTH, PITCH, v_base, tile, stop, start, p.d_v);
-                workgroupBarrier();
-@include "frag/attention_dot.wgsl" sum=t own_at=0u other_at=OTHERS
-                workgroupBarrier();
-            }
+@include "frag/attention_scores.wgsl" sum=s own=q other=k width=d_head
+@include "frag/attention_scores.wgsl" sum=t own=z other=v width=d_v
 @include "frag/attention_shown.wgsl"
 @for c in 0..OTHERS/8 {
             let slope{{c}} = slopes(s{{c}});

@@ -4,7 +4,7 @@
 use super::activation::{Args, TangentArgs};
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace, together};
-use super::pieces::{Piece, pieces};
+use super::pieces::{Piece, cut, pieces};
 use super::softcap;
 use crate::device::View;
 use crate::device::wgpu::{Recorded, WgpuBuffer};
@@ -27,7 +27,7 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     if let Some(act) = a.act.elementwise() {
         return values(at, act, 1.0, &a.x, None, &a.y);
     }
-    let all = pieces(a.x.rows, 1, [&a.x, &a.y], [], at.limits().binding).unwrap_or_default();
+    let all = cut(&[&a.x, &a.y], &[], at.limits().binding).unwrap_or_default();
     let each = |piece: Piece| {
         let (x, y) = (piece.rows_of(&a.x), piece.rows_of(&a.y));
         let mut storage = at.storage();
@@ -58,7 +58,7 @@ pub(super) fn tangent_bind(a: &TangentArgs, at: &WgpuPlace) -> Result<Vec<Record
         return derivatives(at, act, &Derivatives { x: a.x, u: None, dx: a.dx, dy: a.dy, du: None, dv: None });
     }
     let mut recorded = Vec::new();
-    for piece in all_pieces(&[&a.x], &[&a.dx, &a.dy], at) {
+    for piece in cut(&[&a.x], &[&a.dx, &a.dy], at.limits().binding).unwrap_or_default() {
         recorded.extend(solu_derivatives(at, a, &piece)?);
     }
     Ok(recorded)
@@ -110,7 +110,7 @@ pub(super) fn softcap_bind(a: &softcap::Args, at: &WgpuPlace) -> Result<Vec<Reco
 
 /// Whether the kernel serves views of one shape, and bindings their rows.
 pub(super) fn values_fit<const N: usize>(views: [&View; N], limits: &Limits) -> bool {
-    fit(views) && pieces(views[0].rows, 1, views, [], limits.binding).is_some()
+    fit(views) && cut(&views, &[], limits.binding).is_some()
 }
 
 /// `y = cap act(x / cap) u`; y may be x itself for the soft cap.
@@ -154,21 +154,13 @@ pub(super) struct Derivatives {
 
 /// Whether there are kernels for the derivatives at rows of the activations of stacks of probes, and bindings for them.
 pub(super) fn derivatives_fit<const N: usize, const R: usize>(rows: [&View; N], stacks: [&View; R], limits: &Limits) -> bool {
-    let n = rows[0].rows;
-    fit(rows) && fit(stacks) && pieces(n, stacks[0].rows / n, rows, stacks, limits.binding).is_some()
-}
-
-/// The pieces of an operation that [`derivatives_fit`] has let pass.
-fn all_pieces(rows: &[&View], stacks: &[&View], at: &WgpuPlace) -> Vec<Piece> {
-    let n = rows[0].rows;
-    let cut = pieces(n, stacks[0].rows / n, rows.iter().copied(), stacks.iter().copied(), at.limits().binding);
-    cut.unwrap_or_default()
+    fit(rows) && fit(stacks) && cut(&rows, &stacks, limits.binding).is_some()
 }
 
 pub(super) fn derivatives(at: &WgpuPlace, act: Elementwise, d: &Derivatives) -> Result<Vec<Recorded>> {
     let rows: Vec<&View> = [Some(&d.x), d.u.as_ref()].into_iter().flatten().collect();
     let stacks: Vec<&View> = [Some(&d.dx), Some(&d.dy), d.du.as_ref(), d.dv.as_ref()].into_iter().flatten().collect();
-    let all = all_pieces(&rows, &stacks, at);
+    let all = cut(&rows, &stacks, at.limits().binding).unwrap_or_default();
     all.iter().map(|piece| derivatives_of(at, act, d, piece)).collect()
 }
 

@@ -10,11 +10,11 @@ use super::{attention, copy_wgpu, sdpa};
 use crate::device::View;
 use crate::device::wgpu::Recorded;
 use crate::error::Result;
-use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::attention::{
     AttentionParams, HAS_ASKING, HAS_SEEN, OF_KEY, OF_QUERY, Pass, ROWS, SPANS, SPANS_TABLE, SpansParams, choose, chunks_at_most,
     spans_configuration,
 };
+use crate::kernel::wgsl::{Limits, flags};
 
 /// The scratch buffer of the table, and that of the statistics.
 const TABLE: usize = 0;
@@ -94,7 +94,7 @@ impl Layer {
     /// The launch that writes the table.
     fn record_table(&self, at: &WgpuPlace) -> Result<Recorded> {
         let mut storage = at.storage();
-        let flags = [(self.seen.is_some(), HAS_SEEN), (self.asking.is_some(), HAS_ASKING)];
+        let flags = flags([(self.seen.is_some(), HAS_SEEN), (self.asking.is_some(), HAS_ASKING)]);
         let params = SpansParams {
             m: self.m as u32,
             n: self.n as u32,
@@ -103,7 +103,7 @@ impl Layer {
             row_first: self.first as u32,
             causal: self.causal.into(),
             window: self.window as u32,
-            flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum(),
+            flags,
             first_offset: storage.ints_if(self.packing.map(|p| p.0))?,
             end_offset: storage.ints_if(self.packing.map(|p| p.1))?,
             seen_offset: storage.ints_if(self.seen)?,

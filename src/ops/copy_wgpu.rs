@@ -3,7 +3,7 @@
 use super::copy::{Args, FillArgs, ScaleArgs};
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace};
-use super::pieces::{Piece, pieces};
+use super::pieces::{Piece, cut, pieces};
 use crate::device::wgpu::Recorded;
 use crate::device::{Tensor, View};
 use crate::error::Result;
@@ -44,7 +44,7 @@ pub(super) fn scale_bind(a: &ScaleArgs, at: &WgpuPlace) -> Result<Vec<Recorded>>
 
 /// Whether the kernel serves views of one shape, and bindings their rows.
 fn served<const N: usize>(views: [&View; N], limits: &Limits) -> bool {
-    fit(views) && pieces(views[0].rows, 1, views, [], limits.binding).is_some()
+    fit(views) && cut(&views, &[], limits.binding).is_some()
 }
 
 /// `y = scale x w + b`, or `y +=` it; what is absent leaves its part out, no x is one of ones.

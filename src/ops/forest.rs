@@ -29,6 +29,14 @@ pub enum Choice {
 }
 
 impl Choice {
+    /// What kernels know it by.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Choice::Deepest => 0,
+            Choice::Shallowest => 1,
+            Choice::Largest => 2,
+        }
+    }
     /// All of them.
     pub const ALL: [Self; 3] = [Choice::Deepest, Choice::Shallowest, Choice::Largest];
 
@@ -100,6 +108,16 @@ fn flaw<T>(array: &'static str, found: impl Into<String>, expected: impl Into<St
 }
 
 impl Forest {
+    /// The arrays of node and list numbers, in the order in which [`Forest::bytes`] has them.
+    pub(super) fn arrays(&self) -> [&Vec<u32>; 9] {
+        let Self { root_offsets, root_node, root_neuron, offsets, key, first_child, children, wildcard, start, .. } = self;
+        [root_offsets, root_node, root_neuron, offsets, key, first_child, children, wildcard, start]
+    }
+    /// One block of memory for kernels: [`Forest::arrays`] behind each other, then the values.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let numbers = self.arrays().into_iter().flat_map(|array| bytemuck::cast_slice::<u32, u8>(array));
+        numbers.chain(bytemuck::cast_slice(&self.value)).copied().collect()
+    }
     /// The forest of some nodes whose tokens' keys are below `keys`. Fails if the arrays are no tries in the
     /// form of [`Nodes`], have a value that is infinite, patterns of more than [`LONGEST`] elements or
     /// none, or a [`START`] that is not the end of a pattern.

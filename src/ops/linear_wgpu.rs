@@ -11,8 +11,8 @@ use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu, WgpuBuffer};
 use crate::error::{Error, Result};
 use crate::kernel::Params;
 use crate::kernel::linear::{Elementwise, Epilogue, LinearShape, TANGENT_ROWS};
-use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::linear::{HAS_BIAS, HAS_PRE, LINEAR, LinearParams, RESUMES, choose};
+use crate::kernel::wgsl::{Limits, flags};
 
 /// A linear map of f32 matrices on a device.
 #[derive(Clone, Copy, Debug)]
@@ -198,7 +198,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
     let (bias_bound, bias_offset) = bind_or(device, bias.as_ref(), device.spare_input())?;
     let (y, y_offset) = bind_or(device, Some(&call.y), device.spare())?;
     let (pre_bound, pre_offset) = bind_or(device, pre.as_ref(), device.spare())?;
-    let flags = [(bias.is_some(), HAS_BIAS), (pre.is_some(), HAS_PRE), (resumes && !adds, RESUMES)];
+    let flags = flags([(bias.is_some(), HAS_BIAS), (pre.is_some(), HAS_PRE), (resumes && !adds, RESUMES)]);
     let tile_columns = shape.m.div_ceil(plan.tile.1);
     let tiles = u64::from(shape.n.div_ceil(plan.tile.0)) * u64::from(tile_columns);
     let params = LinearParams {
@@ -216,7 +216,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
         y_stride: size(call.y.stride)?,
         pre_offset,
         pre_stride: size(pre.map_or(0, |p| p.stride))?,
-        flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum(),
+        flags,
     };
     let bindings = [x, w, bias_bound, y, pre_bound];
     device.record(&Launch {

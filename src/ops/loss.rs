@@ -68,6 +68,30 @@ impl ProbeArgs {
     }
 }
 
+/// Some runs over the labels from `from` on, `rows` each: what the launchers of [`Args`] and [`ProbeArgs`] have in common.
+pub(super) struct Runs {
+    pub logits: View,
+    pub labels: IntBuffer,
+    pub from: usize,
+    pub rows: usize,
+    pub index: Option<IntBuffer>,
+    pub out: View,
+}
+
+impl From<&Args> for Runs {
+    fn from(a: &Args) -> Self {
+        let Args { logits, labels, from, out } = *a;
+        Self { logits, labels, from, rows: logits.rows, index: None, out }
+    }
+}
+
+impl From<&ProbeArgs> for Runs {
+    fn from(a: &ProbeArgs) -> Self {
+        let ProbeArgs { logits, labels, index, out } = *a;
+        Self { logits, labels, from: 0, rows: labels.len, index: Some(index), out }
+    }
+}
+
 /// Runs [`ProbeArgs`].
 pub fn cpu_probes<T: Real>(a: &ProbeArgs, m: &mut Arena<T>) {
     let mut out = Outputs::take(m, [&a.out]);

@@ -68,6 +68,7 @@ mod norm_cuda;
 pub mod norm_moments;
 mod norm_moments_cuda;
 mod norm_moments_wgpu;
+mod norm_passes;
 mod norm_wgpu;
 pub mod offload;
 pub mod operands;

@@ -78,6 +78,13 @@ pub(super) fn pieces<'a>(
     Some((0..probes).flat_map(cut).collect())
 }
 
+/// [`pieces`] of views of the activations and stacks of them, of at least one view of the activations.
+pub(super) fn cut(rows: &[&View], stacks: &[&View], most: usize) -> Option<Vec<Piece>> {
+    let n = rows[0].rows;
+    let probes = stacks.first().map_or(1, |v| v.rows / n);
+    pieces(n, probes, rows.iter().copied(), stacks.iter().copied(), most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,6 +45,31 @@ impl Kind {
             Kind::Signs { sources } => sources,
         }
     }
+    /// How many probes share a feature or a position; 1 where that is not asked.
+    pub(super) fn sources(self) -> usize {
+        match self {
+            Kind::Feature | Kind::FeatureAt => 1,
+            Kind::PositionSigns { sources } | Kind::FeatureSigns { sources, .. } | Kind::Signs { sources } => sources,
+        }
+    }
+    /// The name by which kernels know it (`kernel::probes::KINDS`), and whether a row adds up all features.
+    pub(super) fn form(self) -> (&'static str, bool) {
+        match self {
+            Kind::Feature => ("FEATURE", false),
+            Kind::FeatureAt => ("FEATURE_AT", false),
+            Kind::PositionSigns { .. } => ("POSITION_SIGNS", false),
+            Kind::FeatureSigns { all: false, .. } => ("FEATURE_SIGNS", true),
+            Kind::FeatureSigns { all: true, .. } => ("FEATURE_SIGNS_ALL", true),
+            Kind::Signs { .. } => ("SIGNS", true),
+        }
+    }
+}
+
+impl Args {
+    /// How many features there are to choose from.
+    pub(super) fn features(&self) -> usize {
+        self.c_t.as_ref().map_or(self.y.cols, |c| c.rows)
+    }
 }
 
 /// y[r * n + (x, t), :] = sum_i phi_p[x, t, i] C[:, i] for probe p = index * R + r; 0 behind the last

@@ -2,7 +2,7 @@
 
 use super::extents::fit;
 use super::offload::Place;
-use super::probes::{Args, BasisArgs, ChunkArgs, FeatureArgs, Kind, splitmix};
+use super::probes::{Args, BasisArgs, ChunkArgs, FeatureArgs, splitmix};
 use crate::device::cuda::Call;
 use crate::device::{DType, IntBuffer, View};
 use crate::error::Result;
@@ -13,23 +13,16 @@ use crate::kernel::tuning::Limits;
 
 /// Bytes of scratch memory; `None` where there is no kernel.
 pub(super) fn scratch(a: &Args, _: DType, _: &Limits) -> Option<u64> {
-    let count = a.kind.count(features(a), a.positions);
-    (a.probes > 0 && a.positions > 0 && sources(a.kind) > 0 && count < 1 << 31 && fit([&a.y])).then_some(0)
+    let count = a.kind.count(a.features(), a.positions);
+    (a.probes > 0 && a.positions > 0 && a.kind.sources() > 0 && count < 1 << 31 && fit([&a.y])).then_some(0)
 }
 
 /// The call of a launch for which there is a kernel.
 pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
     let (rows, cols) = (a.y.rows as u32, a.y.cols as u32);
-    let (name, over_features) = match a.kind {
-        Kind::Feature => ("FEATURE", false),
-        Kind::FeatureAt => ("FEATURE_AT", false),
-        Kind::PositionSigns { .. } => ("POSITION_SIGNS", false),
-        Kind::FeatureSigns { all: false, .. } => ("FEATURE_SIGNS", true),
-        Kind::FeatureSigns { all: true, .. } => ("FEATURE_SIGNS_ALL", true),
-        Kind::Signs { .. } => ("SIGNS", true),
-    };
+    let (name, over_features) = a.kind.form();
     let kind = KINDS.iter().take_while(|kind| **kind != name).count() as u32;
-    let (features, sources) = (features(a), sources(a.kind));
+    let (features, sources) = (a.features(), a.kind.sources());
     let sheet = Sheet::new(rows, cols, probes::DEEP);
     let params = RowParams {
         seed: splitmix(a.seed),
@@ -57,19 +50,6 @@ pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
         return Ok(vec![at.call(&SUMS, &probes::sums(at.dtype()), sums_grid(rows, cols), &params)?]);
     }
     Ok(vec![at.call(&ROWS, &probes::rows(at.dtype()), sheet.grid(1), &params)?])
-}
-
-/// How many features there are to choose from.
-fn features(a: &Args) -> usize {
-    a.c_t.as_ref().map_or(a.y.cols, |c| c.rows)
-}
-
-/// How many probes share a feature or a position; 1 where that is not asked.
-fn sources(kind: Kind) -> usize {
-    match kind {
-        Kind::Feature | Kind::FeatureAt => 1,
-        Kind::PositionSigns { sources } | Kind::FeatureSigns { sources, .. } | Kind::Signs { sources } => sources,
-    }
 }
 
 /// Bytes of scratch memory; `None` where there is no kernel.

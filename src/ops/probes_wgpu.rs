@@ -3,7 +3,7 @@
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace};
 use super::pieces::{Piece, holds, pieces, spans};
-use super::probes::{Args, BasisArgs, ChunkArgs, FeatureArgs, Kind, splitmix};
+use super::probes::{Args, BasisArgs, ChunkArgs, FeatureArgs, splitmix};
 use crate::device::wgpu::Recorded;
 use crate::device::{IntBuffer, Tensor, View};
 use crate::error::Result;
@@ -17,8 +17,8 @@ use crate::kernel::wgsl::probes::{
 
 /// Scratch memory; `None` where there is no kernel.
 pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
-    let some = a.probes > 0 && a.positions > 0 && sources(a.kind) > 0 && fit([&a.y]);
-    let counted = some && a.kind.count(features(a), a.positions) < 1 << 31;
+    let some = a.probes > 0 && a.positions > 0 && a.kind.sources() > 0 && fit([&a.y]);
+    let counted = some && a.kind.count(a.features(), a.positions) < 1 << 31;
     let bound = counted && a.c_t.as_ref().is_none_or(|c| holds(c, limits.binding));
     (bound && pieces(a.y.rows / a.probes, a.probes, [], [&a.y], limits.binding).is_some()).then(Scratch::new)
 }
@@ -32,16 +32,9 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
 fn probes_of(at: &WgpuPlace, a: &Args, piece: &Piece) -> Result<Recorded> {
     let y = piece.stack_of(&a.y);
     let (rows, cols) = (y.rows as u32, y.cols as u32);
-    let (name, over_features) = match a.kind {
-        Kind::Feature => ("FEATURE", false),
-        Kind::FeatureAt => ("FEATURE_AT", false),
-        Kind::PositionSigns { .. } => ("POSITION_SIGNS", false),
-        Kind::FeatureSigns { all: false, .. } => ("FEATURE_SIGNS", true),
-        Kind::FeatureSigns { all: true, .. } => ("FEATURE_SIGNS_ALL", true),
-        Kind::Signs { .. } => ("SIGNS", true),
-    };
+    let (name, over_features) = a.kind.form();
     let sums = over_features && a.c_t.is_some();
-    let (features, seed) = (features(a), splitmix(a.seed));
+    let (features, seed) = (a.features(), splitmix(a.seed));
     let sheet = Sheet::new(rows, cols, probes::DEEP);
     let mut storage = at.storage();
     storage.weight_if(a.c_t.as_ref())?;
@@ -57,7 +50,7 @@ fn probes_of(at: &WgpuPlace, a: &Args, piece: &Piece) -> Result<Recorded> {
         probes: a.probes as u32,
         positions: a.positions as u32,
         features: features as u32,
-        sources: sources(a.kind) as u32,
+        sources: a.kind.sources() as u32,
         count: a.kind.count(features, a.positions) as u32,
         kind: KINDS.iter().take_while(|kind| **kind != name).count() as u32,
         has_table: a.c_t.is_some().into(),
@@ -73,19 +66,6 @@ fn probes_of(at: &WgpuPlace, a: &Args, piece: &Piece) -> Result<Recorded> {
         return at.record(&PROBE_SUMS, &sums_configuration(), storage, &params, groups);
     }
     at.record(&PROBE_ROWS, &rows_configuration(), storage, &params, sheet.count())
-}
-
-/// How many features there are to choose from.
-fn features(a: &Args) -> usize {
-    a.c_t.as_ref().map_or(a.y.cols, |c| c.rows)
-}
-
-/// How many probes share a feature or a position; 1 where that is not asked.
-fn sources(kind: Kind) -> usize {
-    match kind {
-        Kind::Feature | Kind::FeatureAt => 1,
-        Kind::PositionSigns { sources } | Kind::FeatureSigns { sources, .. } | Kind::Signs { sources } => sources,
-    }
 }
 
 /// Scratch memory; `None` where there is no kernel.

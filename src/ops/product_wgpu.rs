@@ -7,8 +7,8 @@ use super::offload::{Scratch, WgpuPlace};
 use crate::device::View;
 use crate::device::wgpu::{Recorded, WgpuBuffer};
 use crate::error::{Error, Result};
-use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::product::{A_ALONG_K, ADDS, B_ALONG_K, LOWER, PRODUCT, ProductParams, choose};
+use crate::kernel::wgsl::{Limits, flags};
 
 /// A batch of matrices of f32 in a buffer, a program's, a scratch buffer or a weight: element (i, j) of the matrix
 /// (z0, z1, z2) is number `at + i row + j column + z0 batch[0] + z1 batch[1] + z2 batch[2]`.
@@ -199,7 +199,7 @@ impl<'a> Product<'a> {
         let units = plan.tiles.checked_mul(matrices).filter(|&units| units < 1 << 32).ok_or_else(|| self.error())?;
         let [[a_batch0, a_batch1, a_batch2], [b_batch0, b_batch1, b_batch2], [c_batch0, c_batch1, c_batch2]] =
             [strides(&a)?, strides(&b)?, strides(&c)?];
-        let flags = [(a_along, A_ALONG_K), (b_along, B_ALONG_K), (self.accumulate, ADDS), (self.lower, LOWER)];
+        let flags = flags([(a_along, A_ALONG_K), (b_along, B_ALONG_K), (self.accumulate, ADDS), (self.lower, LOWER)]);
         let params = ProductParams {
             units: units as u32,
             tiles: plan.tiles as u32,
@@ -228,7 +228,7 @@ impl<'a> Product<'a> {
             c_batch1,
             c_batch2,
             alpha: self.alpha as f32,
-            flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum(),
+            flags,
             one: 1.0,
         };
         at.record(&PRODUCT, &plan.configuration, storage, &params, units)

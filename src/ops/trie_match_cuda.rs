@@ -1,6 +1,5 @@
 //! The CUDA launcher of [`super::trie_match`]: the arrays of the tries lie on the device as long as anybody holds them.
 
-use super::forest::Choice;
 use super::offload::Place;
 use super::trie_match::Args;
 use crate::device::DType;
@@ -18,22 +17,13 @@ pub(super) fn scratch(a: &Args, _: DType, _: &Limits) -> Option<u64> {
 /// The call of a launch.
 pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
     let f = &a.forest;
-    let arrays =
-        [&f.root_offsets, &f.root_node, &f.root_neuron, &f.offsets, &f.key, &f.first_child, &f.children, &f.wildcard, &f.start];
-    // One block of memory, the values behind the numbers of nodes.
-    let bytes = || {
-        let numbers = arrays.iter().flat_map(|array| bytemuck::cast_slice::<u32, u8>(array));
-        numbers.chain(bytemuck::cast_slice(&f.value)).copied().collect()
-    };
-    let base = at.shared(f, bytes)?;
-    let mut next = base;
-    let mut place = |len: usize| {
+    let mut next = at.shared(f, || f.bytes())?;
+    let places = f.arrays().map(|array| {
         let here = next;
-        next += 4 * len as u64;
+        next += 4 * array.len() as u64;
         here
-    };
-    let [root_offsets, root_node, root_neuron, offsets, key, first_child, children, wildcard, start] =
-        arrays.map(|array| place(array.len()));
+    });
+    let [root_offsets, root_node, root_neuron, offsets, key, first_child, children, wildcard, start] = places;
     let params = TrieMatchParams {
         keys: at.ints(a.keys),
         first: at.ints(a.first),
@@ -53,11 +43,7 @@ pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
         capacity: a.values.rows as u32,
         stride: a.values.stride as u32,
         lists: f.keys() as u32,
-        choice: match f.choice {
-            Choice::Deepest => 0,
-            Choice::Shallowest => 1,
-            Choice::Largest => 2,
-        },
+        choice: f.choice.number(),
     };
     Ok(vec![at.call(&TRIE_MATCH, &configuration(at.dtype()), grid(params.rows), &params)?])
 }

@@ -1,7 +1,7 @@
 //! The wgpu launcher of [`super::trie_match`]: the arrays of the tries lie on the device, one behind the other, as long as
 //! anybody holds them.
 
-use super::forest::{Choice, Forest};
+use super::forest::Forest;
 use super::offload::{Scratch, WgpuPlace};
 use super::trie_match::Args;
 use crate::device::wgpu::Recorded;
@@ -9,14 +9,9 @@ use crate::error::Result;
 use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::trie_match::{TRIE_MATCH, TrieMatchParams, configuration, groups};
 
-/// The arrays of numbers; the values of the nodes lie behind them.
-fn arrays(f: &Forest) -> [&[u32]; 9] {
-    [&f.root_offsets, &f.root_node, &f.root_neuron, &f.offsets, &f.key, &f.first_child, &f.children, &f.wildcard, &f.start]
-}
-
 /// Elements of all arrays.
 fn len(f: &Forest) -> usize {
-    arrays(f).iter().map(|array| array.len()).sum::<usize>() + f.value.len()
+    f.arrays().iter().map(|array| array.len()).sum::<usize>() + f.value.len()
 }
 
 /// Scratch memory; `None` where there is no kernel.
@@ -31,13 +26,9 @@ pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
 /// The launch of an operation for which there is a kernel.
 pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     let f = &a.forest;
-    let bytes = || {
-        let numbers = arrays(f).into_iter().flat_map(bytemuck::cast_slice::<u32, u8>);
-        numbers.chain(bytemuck::cast_slice(&f.value)).copied().collect()
-    };
-    let held = at.shared(f, bytes)?;
+    let held = at.shared(f, || f.bytes())?;
     let mut next = 0;
-    let places = arrays(f).map(|array| {
+    let places = f.arrays().map(|array| {
         let here = next;
         next += array.len() as u32;
         here
@@ -50,11 +41,7 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
         rows: a.keys.len as u32,
         capacity: a.values.rows as u32,
         lists: f.keys() as u32,
-        choice: match f.choice {
-            Choice::Deepest => 0,
-            Choice::Shallowest => 1,
-            Choice::Largest => 2,
-        },
+        choice: f.choice.number(),
         keys_at,
         first_at,
         slots_at,

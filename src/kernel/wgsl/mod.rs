@@ -198,6 +198,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_note.wgsl"
     "frag/attention_params.wgsl"
     "frag/attention_queries.wgsl"
+    "frag/attention_scores.wgsl"
     "frag/attention_sequence.wgsl"
     "frag/attention_shown.wgsl"
     "frag/attention_slope.wgsl"

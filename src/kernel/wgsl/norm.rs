@@ -85,17 +85,6 @@ pub const TRANSPOSE: u32 = 8;
 /// What is there is added to.
 pub const ADDS: u32 = 16;
 
-/// A pass of `norm_half_f32`: the head of its text defines them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    Variance,
-    VarianceTangent,
-    VarianceCotangent,
-    Normalise,
-    NormaliseTangent,
-    NormaliseCotangent,
-}
-
 /// Invocations of a workgroup, which has a row.
 const THREADS: u32 = 128;
 /// Probes of a workgroup of `norm_slope_f32`, which share a row of x.

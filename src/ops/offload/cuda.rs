@@ -62,15 +62,15 @@ kernels! {
     Mask => mask_cuda, scratch, bind;
     Moments => moments_cuda, scratch, bind;
     Norm => norm_cuda, scratch, bind;
-    NormCotangent => norm_cuda, cotangent_scratch, cotangent_bind;
+    NormCotangent => norm_cuda, cotangent_scratch, slope_bind;
     NormMoments => norm_moments_cuda, scratch, bind;
     NormRows => norm_moments_cuda, rows_scratch, rows_bind;
-    NormTangent => norm_cuda, tangent_scratch, tangent_bind;
-    Normalise => norm_cuda, normalise_scratch, normalise_bind;
-    NormaliseCotangent => norm_cuda, normalise_cotangent_scratch, normalise_cotangent_bind;
-    NormaliseTangent => norm_cuda, normalise_tangent_scratch, normalise_tangent_bind;
+    NormTangent => norm_cuda, tangent_scratch, slope_bind;
+    Normalise => norm_cuda, normalise_scratch, half_bind;
+    NormaliseCotangent => norm_cuda, normalise_cotangent_scratch, half_bind;
+    NormaliseTangent => norm_cuda, normalise_tangent_scratch, half_bind;
     Peaks => peaks_cuda, scratch, bind;
-    ProbeLoss => loss_cuda, probe_scratch, probe_bind;
+    ProbeLoss => loss_cuda, probe_scratch, bind;
     Probes => probes_cuda, scratch, bind;
     Readout => mask_cuda, readout_scratch, readout_bind;
     Rope => rope_cuda, scratch, bind;
@@ -82,9 +82,9 @@ kernels! {
     Softcap => activation_cuda, softcap_scratch, softcap_bind;
     TokenEmbed => embed_cuda, token_scratch, token_bind;
     TrieMatch => trie_match_cuda, scratch, bind;
-    Variance => norm_cuda, variance_scratch, variance_bind;
-    VarianceCotangent => norm_cuda, variance_cotangent_scratch, variance_cotangent_bind;
-    VarianceTangent => norm_cuda, variance_tangent_scratch, variance_tangent_bind;
+    Variance => norm_cuda, variance_scratch, half_bind;
+    VarianceCotangent => norm_cuda, variance_cotangent_scratch, half_bind;
+    VarianceTangent => norm_cuda, variance_tangent_scratch, half_bind;
 }
 
 /// Where the operands of a launch lie on the device.

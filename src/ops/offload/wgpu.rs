@@ -75,15 +75,15 @@ kernels! {
     Mask => mask_wgpu, fits, bind;
     Moments => moments_wgpu, fits, bind;
     Norm => norm_wgpu, fits, bind;
-    NormCotangent => norm_wgpu, cotangent_fits, cotangent_bind;
+    NormCotangent => norm_wgpu, cotangent_fits, slope_bind;
     NormMoments => norm_moments_wgpu, fits, bind;
     NormRows => norm_moments_wgpu, rows_fits, rows_bind;
-    NormTangent => norm_wgpu, tangent_fits, tangent_bind;
-    Normalise => norm_wgpu, normalise_fits, normalise_bind;
-    NormaliseCotangent => norm_wgpu, normalise_cotangent_fits, normalise_cotangent_bind;
-    NormaliseTangent => norm_wgpu, normalise_tangent_fits, normalise_tangent_bind;
+    NormTangent => norm_wgpu, tangent_fits, slope_bind;
+    Normalise => norm_wgpu, normalise_fits, half_bind;
+    NormaliseCotangent => norm_wgpu, normalise_cotangent_fits, half_bind;
+    NormaliseTangent => norm_wgpu, normalise_tangent_fits, half_bind;
     Peaks => peaks_wgpu, fits, bind;
-    ProbeLoss => loss_wgpu, probe_fits, probe_bind;
+    ProbeLoss => loss_wgpu, fits, bind;
     Probes => probes_wgpu, fits, bind;
     Readout => mask_wgpu, readout_fits, readout_bind;
     Rope => rope_wgpu, fits, bind;
@@ -95,9 +95,9 @@ kernels! {
     Softcap => activation_wgpu, softcap_fits, softcap_bind;
     TokenEmbed => embed_wgpu, token_fits, token_bind;
     TrieMatch => trie_match_wgpu, fits, bind;
-    Variance => norm_wgpu, variance_fits, variance_bind;
-    VarianceCotangent => norm_wgpu, variance_cotangent_fits, variance_cotangent_bind;
-    VarianceTangent => norm_wgpu, variance_tangent_fits, variance_tangent_bind;
+    Variance => norm_wgpu, variance_fits, half_bind;
+    VarianceCotangent => norm_wgpu, variance_cotangent_fits, half_bind;
+    VarianceTangent => norm_wgpu, variance_tangent_fits, half_bind;
 }
 
 /// Where the operands of a launch lie on the device.
