@@ -2,7 +2,8 @@
 //
 //   tokens     [rows]                    rows of y whose token is not bound are left alone
 //   positions  [rows]                    with bit 3 of flags; row i has the position i % seq otherwise
-//   w_e        [tokens_bound, cols]      from token first_token on; with bit 0
+//   w_e        [tokens_bound, cols]      from token first_token on; with bit 0. f32 ({{TABLE}}: wide), or two elements a word
+//                                        (half), f16 or with bit 4 bf16
 //   w_pos      [positions_bound, cols]   with bit 1
 //   extra      [cols]                    the row, with bit 2
 //   y          [rows, cols]
@@ -31,7 +32,7 @@ struct Params {
 @include "frag/params_uniform.wgsl"
 @group(0) @binding(1) var<storage, read> tokens: array<u32>;
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
-@group(0) @binding(3) var<storage, read> w_e: array<f32>;
+@group(0) @binding(3) var<storage, read> w_e: array<{{W_E_ELEMENT}}>;
 @group(0) @binding(4) var<storage, read> w_pos: array<f32>;
 @group(0) @binding(5) var<storage, read> extra: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
@@ -40,8 +41,10 @@ const HAS_TOKEN = 1u;
 const HAS_POSITION = 2u;
 const HAS_ROW = 4u;
 const LISTED = 8u;
+const BRAIN = 16u;
 
 @include "frag/sheet.wgsl"
+@include "frag/element_{{TABLE}}.wgsl" name=w_e
 
 @compute @workgroup_size({{THREADS}})
 fn embed_f32(
@@ -65,7 +68,7 @@ fn embed_f32(
             if token >= p.tokens_bound {
                 continue;
             }
-            value = p.scale * w_e[p.w_e_offset + token * p.cols + own.column];
+            value = p.scale * w_e_element(p.w_e_offset + token * p.cols + own.column);
         }
         if (p.flags & HAS_POSITION) != 0u {
             var position = row % p.seq;

@@ -1,7 +1,8 @@
 // linear_f32: y = epilogue(x W + b) in f32.
 //
 //   x    [n, k]   row i at x_offset + i x_stride
-//   W    [k, m]   ({{LAYOUT}}: nn), or [m, k] used transposed (nt)
+//   W    [k, m]   ({{LAYOUT}}: nn), or [m, k] used transposed (nt); where loads are half ({{LOADS}}) its elements are f16,
+//                 or bf16 with bit 3 of flags, two a word
 //   bias [m]      where flags has bit 0
 //   y    [n, m]   the epilogue's result; with bit 2 of flags it holds sums over earlier k at first
 //   pre  [n, m]   where flags has bit 1: z + b before the activation; [n / 16, m] for tangents, of the
@@ -46,7 +47,7 @@ struct Params {
 
 @include "frag/params_{{PARAMS}}.wgsl"
 @group(0) @binding(1) var<storage, read> x: array<{{ELEMENT}}>;
-@group(0) @binding(2) var<storage, read> w: array<{{ELEMENT}}>;
+@group(0) @binding(2) var<storage, read> w: array<{{W_ELEMENT}}>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read_write> pre: array<f32>;
@@ -54,6 +55,7 @@ struct Params {
 const HAS_BIAS = 1u;
 const HAS_PRE = 2u;
 const RESUMES = 4u;
+const BRAIN = 8u;
 
 override HIGH: u32 = 8u;
 override WIDE: u32 = 8u;
@@ -73,7 +75,7 @@ fn place(d: u32, quad: u32, quads: u32) -> u32 {
 }
 
 @include "frag/quad_{{VECTOR}}.wgsl" name=x
-@include "frag/quad_{{VECTOR}}.wgsl" name=w
+@include "frag/quad_{{LOADS}}.wgsl" name=w
 
 @include "frag/linear_rows.wgsl" name=x LINE=ROWS
 @include "frag/linear_{{W_STAGE}}.wgsl" name=w LINE=COLS

@@ -214,8 +214,7 @@ pub(crate) fn each_block<P: AsRef<Pass> + Sync, V: Visitor<P>>(
     }
     let (blocks, full, ragged) = shapes(data, build)?;
     let passes = (full.as_ref(), ragged.as_ref().map(P::as_ref));
-    // Also of a pass that was done before the run was killed: the manifest tells of the whole run.
-    [Some(passes.0), passes.1].into_iter().flatten().for_each(|pass| offload::note(runner.device, &pass.program));
+    note_host(runner, [Some(passes.0), passes.1].into_iter().flatten());
     let (wave, lanes) = wave(runner, name, passes, &blocks)?;
     // Each lane has an arena for the full shape; the one ragged block has its own.
     let mut turns: Vec<Turn<P>> = (0..lanes).map(|_| Turn::new(&full)).chain(ragged.as_ref().map(Turn::new)).collect();
@@ -256,6 +255,18 @@ fn sum_bytes(pass: &Pass) -> u64 {
 pub fn check(runner: &Runner, name: &str, data: &DataSet, build: impl Fn(Batch) -> Result<Pass>) -> Result<()> {
     let (blocks, full, ragged) = shapes(data, build)?;
     wave(runner, name, (&full, ragged.as_ref()), &blocks).map(drop)
+}
+
+/// Notes where the operations of passes run, also of a pass that was done before the run was killed: the manifest tells of
+/// the whole run. Says which ones the device leaves to the host, when it is the first time.
+fn note_host<'a>(runner: &Runner, passes: impl Iterator<Item = &'a Pass>) {
+    let on_host = || runner.device.placed().map(|placed| placed.host).unwrap_or_default();
+    let before = on_host();
+    passes.for_each(|pass| offload::note(runner.device, &pass.program));
+    let new: Vec<String> = on_host().difference(&before).cloned().collect();
+    if !new.is_empty() {
+        runner.progress.note(format!("{} leaves to the host: {}", runner.device.backend(), new.join(", ")));
+    }
 }
 
 /// The blocks of a data set, the plan of a full one, and that of the last one where it is shorter.

@@ -41,6 +41,33 @@ fn read_f16<T>(raw: &[u8], out: &mut [T], f: impl Fn(f32) -> T) {
     }
 }
 
+/// The bytes of numbers, given part by part, as bf16, or else as finite f16, where every one of them is such a number.
+pub(super) fn halves(parts: impl Iterator<Item = Vec<f32>>) -> Option<(Stored, Vec<u8>)> {
+    let to_bf16 = |x: &f32| (x.to_bits() & 0xffff == 0).then_some((x.to_bits() >> 16) as u16);
+    let to_f16 = |x: &f32| {
+        let half = f16::from_f32(*x);
+        (half.is_finite() && half.to_f32().to_bits() == x.to_bits()).then_some(half.to_bits())
+    };
+    let mut found = [(Stored::BF16, Some(Vec::new())), (Stored::F16, Some(Vec::new()))];
+    for part in parts {
+        for (stored, bytes) in &mut found {
+            let Some(held) = bytes else { continue };
+            let narrow: Option<Vec<u16>> = match stored {
+                Stored::BF16 => part.iter().map(to_bf16).collect(),
+                _ => part.iter().map(to_f16).collect(),
+            };
+            match narrow {
+                Some(narrow) => held.extend_from_slice(bytemuck::cast_slice(&narrow)),
+                None => *bytes = None,
+            }
+        }
+        if found.iter().all(|(_, bytes)| bytes.is_none()) {
+            return None;
+        }
+    }
+    found.into_iter().find_map(|(stored, bytes)| Some((stored, bytes?)))
+}
+
 /// The nearest bf16, of two the even one, as f32.
 fn to_bf16(x: f32) -> f32 {
     let bits = x.to_bits();

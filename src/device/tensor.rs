@@ -4,8 +4,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::convert;
 use super::mapped::Elements;
 use super::real::{DType, Real, Stored};
+
+/// Elements that are looked at together.
+const PART: usize = 1 << 16;
 
 /// The elements of a tensor.
 #[derive(Clone, Debug)]
@@ -113,6 +117,27 @@ impl Tensor {
         match self.try_slice::<T>() {
             Some(x) => Cow::Borrowed(bytemuck::cast_slice(x)),
             None => Cow::Owned(bytemuck::pod_collect_to_vec(&self.to_vec::<T>())),
+        }
+    }
+    /// The bytes of the elements as bf16 or f16, row-major, of a matrix of programs in f32 that loses nothing by it; `None`
+    /// for others. A copy unless they are stored so.
+    pub fn halves(&self) -> Option<(Stored, Cow<'_, [u8]>)> {
+        if self.dtype() != DType::F32 {
+            return None;
+        }
+        match &self.storage {
+            Storage::Mapped { elements, .. } if elements.stored().bytes() == 2 && !elements.is_rounded() => {
+                Some((elements.stored(), Cow::Borrowed(elements.bytes())))
+            }
+            _ => {
+                let parts = (0..self.rows * self.cols).step_by(PART).map(|first| {
+                    let mut part = vec![0.0f32; PART.min(self.rows * self.cols - first)];
+                    self.read_into(first, &mut part);
+                    part
+                });
+                let (stored, bytes) = convert::halves(parts)?;
+                Some((stored, Cow::Owned(bytes)))
+            }
         }
     }
     /// The elements as f64, row-major.

@@ -11,7 +11,7 @@ use crate::device::{Tensor, View};
 use crate::error::Result;
 use crate::kernel::edges::Slabs;
 use crate::kernel::wgsl::Limits;
-use crate::kernel::wgsl::edges::{EDGES, EdgeParams, RANK_ONE, RankOneParams, rank_one, slabs, squares};
+use crate::kernel::wgsl::edges::{EDGES, EdgeParams, EdgeShape, RANK_ONE, RankOneParams, slabs};
 
 /// Whether the edges `[k_out, k_in]` are one row of numbers that a binding holds, and sums over tokens are exact.
 fn edges_fit(out: &View, [k_out, k_in]: [usize; 2], limits: &Limits) -> bool {
@@ -79,7 +79,8 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
         let Some(slabs) = slabs_of(piece, &a.out, &limits) else { continue };
         let (d, sums) = (all.rows(piece, at.scratch(0)), partials(1, slabs, &a.out, at));
         calls.extend(all.call(piece, &nodes, d.buffer, at)?);
-        let plan = squares(gates, k_in as u32, k_out as u32, slabs, quads, &limits);
+        let shape = EdgeShape { n: piece.n(), k_in: k_in as u32, k_out: k_out as u32, slabs, quads };
+        let plan = shape.squares(gates, a.v.rows as u32, &limits)?;
         let units = plan.tiles * u64::from(slabs.count);
         let f = piece.rows_of(&a.f_hat);
         let mut storage = at.storage();
@@ -110,7 +111,7 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
             one: 1.0,
             zero: 0.0,
         };
-        calls.push(at.record(&EDGES, &plan.configuration, storage, &params, units)?);
+        calls.push(at.record(&EDGES, plan.configuration(), storage, &params, units)?);
         calls.push(column_sums(at, &sums, None, &as_row(&a.out))?);
     }
     Ok(calls)
@@ -165,7 +166,8 @@ pub(super) fn rank_one_bind(a: &RankOneArgs, at: &WgpuPlace) -> Result<Vec<Recor
         storage.weight(&a.z0)?;
         storage.write_buffer(sums.buffer, 0..sums.rows * sums.cols)?;
         let in_quads = [k_in, k_out, f_offset, f.stride as u32, l_offset, l_stride, y_offset, y_stride];
-        let plan = rank_one(k_in, k_out, slabs, in_quads.iter().all(|n| n.is_multiple_of(4)), &limits);
+        let quads = in_quads.iter().all(|n| n.is_multiple_of(4));
+        let plan = EdgeShape { n: piece.n(), k_in, k_out, slabs, quads }.rank_one(&limits)?;
         let units = plan.tiles * u64::from(slabs.count);
         let params = RankOneParams {
             units: units as u32,
@@ -189,7 +191,7 @@ pub(super) fn rank_one_bind(a: &RankOneArgs, at: &WgpuPlace) -> Result<Vec<Recor
             one: 1.0,
             zero: 0.0,
         };
-        calls.push(at.record(&RANK_ONE, &plan.configuration, storage, &params, units)?);
+        calls.push(at.record(&RANK_ONE, plan.configuration(), storage, &params, units)?);
         calls.push(column_sums(at, &sums, None, &as_row(&a.out))?);
     }
     Ok(calls)

@@ -7,10 +7,10 @@ use super::offload::{Scratch, WgpuPlace};
 use super::pieces::{holds, spans};
 use super::token_embed;
 use crate::device::wgpu::Recorded;
-use crate::device::{IntBuffer, Tensor, View};
+use crate::device::{IntBuffer, Stored, Tensor, View};
 use crate::error::Result;
 use crate::kernel::sheet::Sheet;
-use crate::kernel::wgsl::embed::{self, EMBED, EmbedParams, HAS_POSITION, HAS_ROW, HAS_TOKEN, LISTED};
+use crate::kernel::wgsl::embed::{self, BRAIN, EMBED, EmbedParams, HAS_POSITION, HAS_ROW, HAS_TOKEN, LISTED};
 use crate::kernel::wgsl::{Limits, flags};
 
 /// Whether bindings hold the outputs, the positions and one token at least.
@@ -81,7 +81,7 @@ impl Sum<'_> {
         let mut storage = at.storage();
         let tokens_offset = storage.ints_if(self.tokens.map(|(tokens, ..)| tokens))?;
         let positions_offset = storage.ints_if(listed)?;
-        let w_e_offset = storage.weight_rows(self.tokens.map(|(_, w_e, _)| w_e), range.clone())?;
+        let (w_e_offset, stored) = storage.weight_rows(self.tokens.map(|(_, w_e, _)| w_e), range.clone())?;
         storage.weight_if(self.positions.map(|(_, w_pos)| w_pos))?;
         storage.weight_if(self.row)?;
         let set = [
@@ -89,6 +89,7 @@ impl Sum<'_> {
             (self.positions.is_some(), HAS_POSITION),
             (self.row.is_some(), HAS_ROW),
             (listed.is_some(), LISTED),
+            (stored == Stored::BF16, BRAIN),
         ];
         let params = EmbedParams {
             rows: y.rows as u32,
@@ -107,6 +108,6 @@ impl Sum<'_> {
             log_columns: sheet.log_columns,
             column_tiles: sheet.tiles[1],
         };
-        at.record(&EMBED, &embed::configuration(), storage, &params, sheet.count())
+        at.record(&EMBED, &embed::configuration(stored.bytes() == 2), storage, &params, sheet.count())
     }
 }

@@ -6,12 +6,12 @@
 
 use super::linear::{self, Matrix};
 use super::offload::{Scratch, WgpuPlace};
-use crate::device::DType;
 use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu, WgpuBuffer};
+use crate::device::{DType, Stored};
 use crate::error::{Error, Result};
 use crate::kernel::Params;
 use crate::kernel::linear::{Elementwise, Epilogue, LinearShape, TANGENT_ROWS};
-use crate::kernel::wgsl::linear::{HAS_BIAS, HAS_PRE, LINEAR, LinearParams, RESUMES, choose};
+use crate::kernel::wgsl::linear::{BRAIN, HAS_BIAS, HAS_PRE, LINEAR, LinearParams, Loads, RESUMES, choose};
 use crate::kernel::wgsl::{Limits, flags};
 
 /// A linear map of f32 matrices on a device.
@@ -19,7 +19,7 @@ use crate::kernel::wgsl::{Limits, flags};
 pub struct LinearCall<'a> {
     /// `[n, k]`
     pub x: View<'a>,
-    /// `[k, m]`, or `[m, k]` with `transpose`
+    /// `[k, m]`, or `[m, k]` with `transpose`; f32, or bf16 or finite f16 where `x` and `w` lie in whole quads
     pub w: View<'a>,
     pub transpose: bool,
     /// `[1, m]`
@@ -40,11 +40,14 @@ pub(super) fn fits(a: &linear::Args, _: &Limits) -> Option<Scratch> {
 /// The launches of an operation for which there is a kernel.
 pub(super) fn bind(a: &linear::Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     a.check()?;
-    let held = |matrix: &Matrix| at.tensor(&matrix.tensor);
-    let (w, bias) = (held(&a.w)?, a.bias.as_ref().map(held).transpose()?);
+    // Narrow weights are read in quads alone.
+    let quads = at.view(&a.x).has_quads()
+        && [a.w.row * a.w.tensor.cols + a.w.col, a.w.cols, a.w.tensor.cols].iter().all(|n| n.is_multiple_of(4));
+    let (w, stored) = if quads { at.weight(&a.w.tensor)? } else { (at.tensor(&a.w.tensor)?, Stored::F32) };
+    let bias = a.bias.as_ref().map(|matrix| at.tensor(&matrix.tensor)).transpose()?;
     let call = LinearCall {
         x: at.view(&a.x),
-        w: block(&w, &a.w),
+        w: View { stored, ..block(&w, &a.w) },
         transpose: a.transpose,
         bias: bias.as_ref().zip(a.bias.as_ref()).map(|(buffer, matrix)| block(buffer, matrix)),
         epilogue: a.epilogue(),
@@ -57,7 +60,7 @@ pub(super) fn bind(a: &linear::Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
 /// A block of a weight's buffer.
 fn block<'a>(buffer: &'a WgpuBuffer, matrix: &Matrix) -> View<'a> {
     let Matrix { tensor, row, col, rows, cols } = matrix;
-    View { buffer, offset: row * tensor.cols + col, rows: *rows, cols: *cols, stride: tensor.cols }
+    View { buffer, offset: row * tensor.cols + col, rows: *rows, cols: *cols, stride: tensor.cols, stored: Stored::F32 }
 }
 
 /// Rows of the matrices that one launch binds together are cut to a multiple of this, and k too.
@@ -80,7 +83,7 @@ pub fn linear_with(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>) -
     let primal = matches!(call.epilogue, Epilogue::Tangent(_));
     let pre_rows = call.pre.map_or(n, |p| p.rows_within(most) * if primal { TANGENT_ROWS as usize } else { 1 });
     let rows = cut(call.x.rows_within(most).min(call.y.rows_within(most)).min(pre_rows), n, "rows of x and y", device)?;
-    let of_w = call.w.rows_within(most);
+    let of_w = call.w.rows_within(most * 4 / call.w.stored.bytes());
     let (steps, columns) = match call.transpose {
         true => (k, cut(of_w, m, "rows of W", device)?),
         false => (cut(of_w, k, "rows of W", device)?, m),
@@ -165,6 +168,10 @@ fn check(call: &LinearCall) -> Result<()> {
         view.map_or(Ok(()), |v| v.check("linear", name))?;
     }
     let inputs = [Some(x), Some(w), call.bias.as_ref()];
+    if !matches!(w.stored, Stored::F32) && !(x.has_quads() && w.has_quads()) {
+        let found = format!("W in {} and rows that are no whole quads", w.stored.name());
+        return Err(Error::shape("linear", found, "f32, or rows of x and W that start at multiples of 4 elements"));
+    }
     let shared = |out: &View| inputs.iter().flatten().any(|i| i.buffer.is(out.buffer));
     if shared(y) || call.pre.is_some_and(|p| shared(&p) || p.buffer.is(y.buffer)) {
         return Err(Error::shape("linear", "an output in the buffer of another argument", "outputs in buffers of their own"));
@@ -191,14 +198,24 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
         epilogue,
         aligned: call.x.has_quads() && call.w.has_quads(),
     };
-    let plan = choose(&shape, &device.kernel_limits(), tile)?;
+    let loads = match (shape.aligned, call.w.stored) {
+        (true, Stored::F16 | Stored::BF16) => Loads::Halves,
+        (true, _) => Loads::Quads,
+        (false, _) => Loads::Elements,
+    };
+    let plan = choose(&shape, loads, &device.kernel_limits(), tile)?;
     let pipeline = device.pipeline(&LINEAR, plan.configuration())?;
     let (x, x_offset) = bind_or(device, Some(&call.x), device.spare_input())?;
     let (w, w_offset) = bind_or(device, Some(&call.w), device.spare_input())?;
     let (bias_bound, bias_offset) = bind_or(device, bias.as_ref(), device.spare_input())?;
     let (y, y_offset) = bind_or(device, Some(&call.y), device.spare())?;
     let (pre_bound, pre_offset) = bind_or(device, pre.as_ref(), device.spare())?;
-    let flags = flags([(bias.is_some(), HAS_BIAS), (pre.is_some(), HAS_PRE), (resumes && !adds, RESUMES)]);
+    let flags = flags([
+        (bias.is_some(), HAS_BIAS),
+        (pre.is_some(), HAS_PRE),
+        (resumes && !adds, RESUMES),
+        (call.w.stored == Stored::BF16, BRAIN),
+    ]);
     let tile_columns = shape.m.div_ceil(plan.tile.1);
     let tiles = u64::from(shape.n.div_ceil(plan.tile.0)) * u64::from(tile_columns);
     let params = LinearParams {
@@ -233,7 +250,7 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
 /// the kernel will not look.
 fn bind_or(device: &Wgpu, view: Option<&View>, spare: Binding) -> Result<(Binding, u32)> {
     match view {
-        Some(view) if !view.elements().is_empty() => device.bind(view.buffer, view.elements()),
+        Some(view) if !view.elements().is_empty() => device.bind_stored(view.buffer, view.elements(), view.stored),
         _ => Ok((spare, 0)),
     }
 }

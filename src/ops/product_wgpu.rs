@@ -7,7 +7,7 @@ use super::offload::{Scratch, WgpuPlace};
 use crate::device::View;
 use crate::device::wgpu::{Recorded, WgpuBuffer};
 use crate::error::{Error, Result};
-use crate::kernel::wgsl::product::{A_ALONG_K, ADDS, B_ALONG_K, LOWER, PRODUCT, ProductParams, choose};
+use crate::kernel::wgsl::product::{A_ALONG_K, ADDS, B_ALONG_K, LOWER, PRODUCT, ProductParams, ProductShape, choose};
 use crate::kernel::wgsl::{Limits, flags};
 
 /// A batch of matrices of f32 in a buffer, a program's, a scratch buffer or a weight: element (i, j) of the matrix
@@ -195,7 +195,8 @@ impl<'a> Product<'a> {
         let c_offset = storage.write_buffer(c.buffer, c.at..c.at + c.span([m, n], batch))?;
         let quads = has_quads(&a, a_offset, [(a.row, m), (a.column, k)], a_along, batch)
             && has_quads(&b, b_offset, [(b.column, n), (b.row, k)], b_along, batch);
-        let plan = choose(size(m)?, size(n)?, matrices, quads, &at.limits());
+        let shape = ProductShape { m: size(m)?, n: size(n)?, k: size(k)?, matrices, quads };
+        let plan = choose(&shape, &at.limits())?;
         let units = plan.tiles.checked_mul(matrices).filter(|&units| units < 1 << 32).ok_or_else(|| self.error())?;
         let [[a_batch0, a_batch1, a_batch2], [b_batch0, b_batch1, b_batch2], [c_batch0, c_batch1, c_batch2]] =
             [strides(&a)?, strides(&b)?, strides(&c)?];
@@ -231,7 +232,7 @@ impl<'a> Product<'a> {
             flags,
             one: 1.0,
         };
-        at.record(&PRODUCT, &plan.configuration, storage, &params, units)
+        at.record(&PRODUCT, plan.configuration(), storage, &params, units)
     }
 }
 

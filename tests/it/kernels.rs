@@ -72,6 +72,7 @@ fn exactly_one_of_three_is_asked_for() {
         &["--explain", "gram", "--d", "0"],
         &["--explain", "gram", "--d", "9", "--capability", "nine"],
         &["--explain", "gram", "--d", "9", "--peak", "0"],
+        &["--explain", "gram", "--d", "9", "--backend", "cpu"],
     ] {
         assert!(usage_error(args).contains("Usage: mechgraph kernels") || args.len() > 2, "{args:?}");
     }
@@ -93,6 +94,17 @@ fn what_is_not_there_is_named_with_what_is() {
     assert!(epilogue.contains("--epilogue: found store; expected one of ") && epilogue.contains("tangent-gelu"), "{epilogue}");
     assert!(explain(&["linear", "--d", "9", "--rows", "24", "--epilogue", "tangent-relu"]).contains("16"));
     assert!(explain(&["gram", "--d", "9", "--capability", "7.5"]).contains("compute capability 7.5"));
+    assert!(explain(&["gram", "--d", "9", "--invocations", "64"]).contains("--invocations: found --backend cuda"));
+    assert!(explain(&["product", "--d", "9"]).contains("--backend wgpu"));
+    let wgpu = |args: &[&str]| explain(&[args, &["--backend", "wgpu"]].concat());
+    assert!(wgpu(&["norm", "--d", "9"]).contains("--explain: found norm; expected gram, linear, product or edges"));
+    assert!(wgpu(&["gram", "--d", "9", "--dtype", "f64"]).contains("--dtype: found f64"));
+    assert!(wgpu(&["gram", "--d", "9", "--capability", "8.0"]).contains("--capability: found --backend wgpu"));
+    assert!(wgpu(&["edges", "--d", "9", "--batch", "2"]).contains("--batch: found --explain edges"));
+    assert!(wgpu(&["edges", "--d", "9999"]).contains("--d: found 9999"));
+    assert!(wgpu(&["edges"]).contains("--d: found nothing"));
+    assert!(wgpu(&["linear", "--d", "9", "--invocations", "32"]).contains("the adapter runs at most 32"));
+    assert!(wgpu(&["product", "--d", "9", "--workgroup-memory", "1024"]).contains("the device gives at most 1024"));
 }
 
 /// The candidates of an explanation: rejected and legal ones, and the names of those chosen.
@@ -120,6 +132,31 @@ fn an_explanation_has_a_reason_or_a_cost_for_every_candidate() {
     assert_eq!(names, ["centre_f64_sm80", "gram_f64_sm80", "gram_fold_sm80"]);
     assert!(launches.iter().all(|l| l["registers"].as_u64() > Some(0) && l["threads"].as_u64() > Some(0)), "{answer}");
     assert_eq!(launches[1]["kernel"], format!("gram_f64_sm80@{}", chosen[0]).as_str());
+}
+
+#[test]
+fn a_choice_among_wgsl_kernels_is_explained_too() {
+    for (args, kernel, flops) in [
+        (["gram", "--d", "769", "--rows", "4096"], "gram_f32", 4096.0 * 769.0 * 770.0),
+        (["linear", "--d", "768", "--rows", "512"], "linear_f32", 2.0 * 512.0 * 768.0 * 768.0),
+        (["product", "--d", "100", "--rows", "300"], "product_f32", 2.0 * 300.0 * 100.0 * 100.0),
+        (["edges", "--d", "64", "--rows", "300"], "edges_f32", 2.0 * 65.0 * 300.0 * 64.0 * 64.0),
+    ] {
+        let answer = json(&[&["--backend", "wgpu", "--explain"], &args[..]].concat());
+        let (rejected, legal, chosen) = candidates(&answer);
+        assert!(!rejected.is_empty() && legal.len() > 1 && chosen.len() == 1, "{answer}");
+        assert!(legal.iter().all(|c| c["ctas"].as_u64() > Some(0) && c["cost"].as_f64() > Some(0.0)));
+        assert_eq!((answer["flops"].as_f64(), answer["kernel"].as_str()), (Some(flops), Some(kernel)));
+        let launches = answer["launches"].as_array().unwrap();
+        let own = format!("{kernel}@{}", chosen[0]);
+        assert!(launches.iter().any(|l| l["kernel"] == own.as_str()), "{answer}");
+        assert!(launches.iter().all(|l| l["registers"].is_null() && l["grid"][0].as_u64() > Some(0)), "{answer}");
+    }
+    let text = output(&["--backend", "wgpu", "--explain", "product", "--d", "100", "--rows", "300", "--batch", "7"]);
+    assert!(text.contains("7 of A [300, 100] f32 times B [100, 100]") && text.contains(" workgroups, "), "{text}");
+    assert!(text.contains("at most 256 invocations and 16384 bytes") && text.contains("width of loads"), "{text}");
+    let weak = output(&["--backend", "wgpu", "--explain", "product", "--d", "1000", "--invocations", "64"]);
+    assert!(weak.contains("-> 32x32x16-v4") && weak.contains("256 invocations, the adapter runs at most 64"), "{weak}");
 }
 
 #[test]

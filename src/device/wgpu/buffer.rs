@@ -8,6 +8,7 @@ use std::ops::Range;
 use ::wgpu::{BufferDescriptor, BufferUsages, MapMode};
 
 use super::Wgpu;
+use crate::device::Stored;
 use crate::error::{Error, Result};
 
 /// Bytes of the buffer that stands in for an output nobody asked for.
@@ -34,8 +35,7 @@ impl WgpuBuffer {
     }
 }
 
-/// A row-major matrix `[rows, cols]` of 4-byte elements inside a buffer: row `i` starts at element
-/// `offset + i * stride`.
+/// A row-major matrix `[rows, cols]` inside a buffer: row `i` starts at element `offset + i * stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     pub buffer: &'a WgpuBuffer,
@@ -43,12 +43,14 @@ pub struct View<'a> {
     pub rows: usize,
     pub cols: usize,
     pub stride: usize,
+    /// What its elements are: f32 but for weights that are narrower ([`Wgpu::weight`]). Offsets and strides count them.
+    pub stored: Stored,
 }
 
 impl<'a> View<'a> {
-    /// The contiguous matrix at the start of a buffer.
+    /// The contiguous matrix of f32 at the start of a buffer.
     pub fn new(buffer: &'a WgpuBuffer, rows: usize, cols: usize) -> Self {
-        Self { buffer, offset: 0, rows, cols, stride: cols }
+        Self { buffer, offset: 0, rows, cols, stride: cols, stored: Stored::F32 }
     }
     /// The rows `from .. from + rows`.
     pub fn slice_rows(self, from: usize, rows: usize) -> Self {
@@ -76,7 +78,7 @@ impl<'a> View<'a> {
     }
     /// That it lies inside its buffer and its rows do not overlap.
     pub fn check(&self, op: &'static str, name: &str) -> Result<()> {
-        let held = usize::try_from(self.buffer.bytes / 4).unwrap_or(usize::MAX);
+        let held = usize::try_from(self.buffer.bytes / self.stored.bytes() as u64).unwrap_or(usize::MAX);
         if self.elements().end > held || (self.stride < self.cols && self.rows > 1) {
             let found = format!("{name} [{}, {}] at {} with stride {}", self.rows, self.cols, self.offset, self.stride);
             return Err(Error::shape(op, found, format!("rows that do not overlap within {held} elements")));
@@ -173,7 +175,7 @@ mod tests {
             return;
         };
         let buffer = device.buffer(400).unwrap();
-        let view = View { buffer: &buffer, offset: 3, rows: 10, cols: 4, stride: 9 };
+        let view = View { buffer: &buffer, offset: 3, rows: 10, cols: 4, stride: 9, stored: Stored::F32 };
         assert_eq!(view.elements(), 3..88);
         for (elements, rows) in [(3, 0), (4, 1), (12, 1), (13, 2), (84, 9), (85, 10), (1000, 10)] {
             assert_eq!(view.rows_within(elements), rows, "{elements}");
@@ -186,5 +188,7 @@ mod tests {
         );
         assert!(View { stride: 3, ..view }.check("t", "x").is_err());
         assert!(View { offset: 4, stride: 8, ..view }.has_quads());
+        let halves = View { offset: 116, stored: Stored::BF16, ..view };
+        assert!(halves.check("t", "x").is_err() && View { offset: 115, ..halves }.check("t", "x").is_ok());
     }
 }

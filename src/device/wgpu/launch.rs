@@ -12,6 +12,7 @@ use ::wgpu::{
 
 use super::buffer::SPARE_BYTES;
 use super::{Pipeline, Wgpu, WgpuBuffer};
+use crate::device::Stored;
 use crate::error::{Error, Result};
 use crate::kernel::wgsl::Transport;
 
@@ -84,6 +85,13 @@ impl Wgpu {
             return Err(self.driver_error("binding storage", found));
         }
         Ok((Binding { buffer: buffer.raw.clone(), offset, bytes: end - offset }, ((start - offset) / 4) as u32))
+    }
+
+    /// [`Wgpu::bind`] of elements of another type, of which a word of 4 bytes holds one or two.
+    pub fn bind_stored(&self, buffer: &WgpuBuffer, elements: Range<usize>, stored: Stored) -> Result<(Binding, u32)> {
+        let held = 4 / stored.bytes();
+        let (binding, word) = self.bind(buffer, elements.start / held..elements.end.div_ceil(held))?;
+        Ok((binding, word * held as u32 + (elements.start % held) as u32))
     }
 
     /// Stands in for an output that a launch does not ask for.

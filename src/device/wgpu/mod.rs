@@ -24,10 +24,10 @@ pub use launch::{Binding, Launch, Recorded, grid};
 pub use pipeline::Pipeline;
 pub use probe::Exactness;
 
-use crate::device::Tensor;
 use crate::error::{Error, Result};
 use crate::kernel::wgsl;
 use report::Failure;
+use weights::Weight;
 
 /// How a device is opened; the default is what runs use. `doctor` and the tests change it.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,8 @@ pub struct Options {
     pub largest_grid: Option<u32>,
     /// Whether parameters travel as immediates where the adapter has them.
     pub immediates: bool,
+    /// Whether weights that lose nothing by it are kept as f16 or bf16.
+    pub narrow_weights: bool,
     /// Whether shaders keep the bounds checks that wgpu adds to them.
     pub runtime_checks: bool,
     /// Words of the shaders and what to put in their place: a bug that a test plants. Such shaders keep
@@ -47,7 +49,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { largest_binding: None, largest_grid: None, immediates: true, runtime_checks: false, planted: None }
+        Self {
+            largest_binding: None,
+            largest_grid: None,
+            immediates: true,
+            narrow_weights: true,
+            runtime_checks: false,
+            planted: None,
+        }
     }
 }
 
@@ -66,7 +75,7 @@ pub struct Wgpu {
     failure: Failure,
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// Weights by the address of their host copy.
-    tensors: Mutex<HashMap<usize, (Tensor, WgpuBuffer)>>,
+    tensors: Mutex<HashMap<usize, Weight>>,
     /// Tables by the address of their owner.
     tables: Mutex<HashMap<usize, (Owner, WgpuBuffer)>>,
     /// Bound where a shader declares an output that a launch does not ask for.

@@ -9,6 +9,7 @@ use crate::kernel::Params;
 use crate::kernel::wgsl::Transport;
 use crate::kernel::wgsl::gram::{Arithmetic, Product};
 use crate::kernel::wgsl::probe::{CHAIN, PROBE, ProbeParams, THREADS, configuration};
+use crate::kernel::wgsl::product;
 
 /// Which transformations an adapter was found to keep exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,12 @@ impl fmt::Display for Exactness {
         let word = |exact| if exact { "exact" } else { "not exact" };
         let (sum, fma, split) = (word(self.two_sum), word(self.product_fma), word(self.product_split));
         let bound = self.arithmetic().bound();
-        write!(f, "TwoSum {sum}, TwoProduct {fma} by fma and {split} by splitting, so Gram matrices to {bound:.0e}")
+        write!(f, "TwoSum {sum}, TwoProduct {fma} by fma and {split} by splitting, so Gram matrices to {bound:.0e}")?;
+        // Without exact sums `wgsl::Limits::exact_sums` leaves these operations to the host.
+        match self.two_sum {
+            true => write!(f, " and other sums over rows to {:.0e}", product::bound()),
+            false => write!(f, " and other sums over rows on the host"),
+        }
     }
 }
 
@@ -181,6 +187,13 @@ mod tests {
         assert_eq!(missed(true, true), 0);
         assert!(missed(false, true) > 100 && missed(true, false) > 100);
         assert!(wrong(|i, _, _| chained(&quads, i, chain(i, true, true).0, 0.0)) > 100);
+    }
+
+    #[test]
+    fn what_is_exact_is_told_with_the_bounds_that_follow() {
+        let told = |two_sum| Exactness { two_sum, product_fma: true, product_split: true }.to_string();
+        assert!(told(true).ends_with("so Gram matrices to 3e-10 and other sums over rows to 4e-6"), "{}", told(true));
+        assert!(told(false).ends_with("so Gram matrices to 4e-6 and other sums over rows on the host"), "{}", told(false));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use super::super::edges::Slabs;
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
 use super::super::template::Constants;
+use super::super::tuning::{self, Choice};
 use super::Limits;
+use crate::error::Result;
 
 params! {
     /// `edges_f32`: `sum over t of (f_tj J_t[j, i])^2` for each slab of tokens, `J_t = sum_g U_g diag(d_tg) V + B`.
@@ -74,6 +76,8 @@ const DEPTH: u32 = 16;
 const TOKENS: u32 = 16;
 /// Invocations along a side of a tile, which has four times as many rows and columns.
 const SIDES: [u32; 2] = [8, 16];
+/// Registers of an invocation, estimated.
+const REGISTERS: u32 = 96;
 
 /// Slabs of `n` tokens whose sums one binding holds; `None` where it does not hold those of one slab.
 pub fn slabs(n: u32, k_in: u32, k_out: u32, limits: &Limits) -> Option<Slabs> {
@@ -87,30 +91,76 @@ pub fn slabs(n: u32, k_in: u32, k_out: u32, limits: &Limits) -> Option<Slabs> {
 /// A launch of either kernel.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub configuration: Configuration,
     /// Tiles in all, and across the inputs.
     pub tiles: u64,
     pub column_tiles: u64,
+    pub choice: Choice,
 }
 
-fn plan(k_in: u32, k_out: u32, slabs: Slabs, limits: &Limits, configuration: impl Fn(u32) -> Configuration) -> Plan {
-    let [small, large] = SIDES.map(|side| {
-        let [columns, rows] = [k_in, k_out].map(|k| u64::from(k.div_ceil(4 * side)));
-        Plan { configuration: configuration(side), tiles: rows * columns, column_tiles: columns }
-    });
-    let filled = large.tiles * u64::from(slabs.count) >= 64;
-    let runs = large.configuration.threads <= limits.invocations && large.configuration.shared <= limits.workgroup_memory;
-    if k_in.min(k_out) > 4 * SIDES[0] && filled && runs { large } else { small }
+impl Plan {
+    pub fn configuration(&self) -> &Configuration {
+        self.choice.configuration()
+    }
 }
 
-/// The tile for 1 or 2 diagonals; `quads` where U and V can be read in quads. Tiles do not touch the numbers.
-pub fn squares(gates: u32, k_in: u32, k_out: u32, slabs: Slabs, quads: bool, limits: &Limits) -> Plan {
-    plan(k_in, k_out, slabs, limits, |side| edges(side, gates, quads))
+/// What both choices have to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeShape {
+    pub n: u32,
+    pub k_in: u32,
+    pub k_out: u32,
+    pub slabs: Slabs,
+    /// Whether the matrices, or for rank-one terms the rows, can be read in quads.
+    pub quads: bool,
 }
 
-/// The tile for rank-one terms; `quads` where rows can be read in quads.
-pub fn rank_one(k_in: u32, k_out: u32, slabs: Slabs, quads: bool, limits: &Limits) -> Plan {
-    plan(k_in, k_out, slabs, limits, |side| rank_one_configuration(side, quads))
+impl EdgeShape {
+    /// The tile of `kernel` for `steps` products an edge and token; `right` says whether a configuration does what is
+    /// asked for. Tiles do not touch the numbers.
+    fn choose(
+        &self,
+        kernel: &'static Kernel,
+        steps: u32,
+        bytes: f64,
+        right: impl Fn(&Configuration) -> std::result::Result<(), String>,
+        limits: &Limits,
+    ) -> Result<Plan> {
+        let Self { n, k_in, k_out, slabs, quads } = *self;
+        let flops = 2.0 * f64::from(steps) * f64::from(n) * f64::from(k_in) * f64::from(k_out);
+        let side = |c: &Configuration| c.constants.get_int("override.SIDE").map_or(0, |side| side as u32);
+        let tiles = |c: &Configuration| [k_out, k_in].map(|k| u64::from(k.div_ceil(4 * side(c))));
+        let judge = |c: &Configuration| {
+            super::same(c, "VECTOR", if quads { "v4" } else { "v1" }, "width of loads")?;
+            right(c)?;
+            super::fits(c, limits)?;
+            let ([down, across], side) = (tiles(c), side(c));
+            let steps = f64::from(slabs.tokens) * f64::from(steps);
+            Ok(super::work(down * across * u64::from(slabs.count), (4, 4), (side, side), steps, REGISTERS))
+        };
+        let choice = tuning::choose(kernel, &limits.assumed(), flops, bytes, judge)?;
+        let [down, across] = tiles(choice.configuration());
+        Ok(Plan { tiles: down * across, column_tiles: across, choice })
+    }
+
+    /// The launch of `edges_f32` with 1 or 2 diagonals over `hidden` units.
+    pub fn squares(&self, gates: u32, hidden: u32, limits: &Limits) -> Result<Plan> {
+        let right = |c: &Configuration| match c.constants.get_int("GATES") {
+            Some(found) if found == i64::from(gates) => Ok(()),
+            _ => Err(format!("another number of diagonals, {gates} is asked for")),
+        };
+        let [n, k_in, k_out, hidden, gates] = [self.n, self.k_in, self.k_out, hidden, gates].map(f64::from);
+        let weights = gates * hidden * k_in + hidden * k_out + 2.0 * k_in * k_out;
+        let bytes = 4.0 * (n * (gates * hidden + k_in) + weights);
+        // A product with the diagonal is spread over the rows of a tile; the square is one step more.
+        self.choose(&EDGES, (hidden * gates) as u32 + 1, bytes, right, limits)
+    }
+
+    /// The launch of `edges_rank_one_f32`.
+    pub fn rank_one(&self, limits: &Limits) -> Result<Plan> {
+        let [n, k_in, k_out] = [self.n, self.k_in, self.k_out].map(f64::from);
+        let bytes = 4.0 * (n * (2.0 * k_in + k_out + 2.0) + 3.0 * k_in * k_out);
+        self.choose(&RANK_ONE, 3, bytes, |_| Ok(()), limits)
+    }
 }
 
 fn edges(side: u32, gates: u32, quads: bool) -> Configuration {
@@ -168,7 +218,8 @@ mod tests {
     fn many_edges_take_the_large_tile_and_weak_adapters_the_small() {
         let name = |k, limits: &Limits| {
             let slabs = slabs(8192, k, k, limits).unwrap();
-            squares(2, k, k, slabs, true, limits).configuration.name
+            let shape = EdgeShape { n: 8192, k_in: k, k_out: k, slabs, quads: true };
+            shape.squares(2, 4 * k, limits).unwrap().configuration().name.clone()
         };
         assert_eq!(name(1000, &Limits::BASELINE), "64x64-v4-gated");
         assert_eq!(name(32, &Limits::BASELINE), "32x32-v4-gated");

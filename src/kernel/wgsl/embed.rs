@@ -25,7 +25,7 @@ params! {
         pub y_offset: u32,
         pub y_stride: u32,
         pub scale: f32,
-        /// [`HAS_TOKEN`], [`HAS_POSITION`], [`HAS_ROW`], [`LISTED`].
+        /// [`HAS_TOKEN`], [`HAS_POSITION`], [`HAS_ROW`], [`LISTED`], [`BRAIN`].
         pub flags: u32,
         /// Of the [`super::super::sheet::Sheet`] over `[rows, cols]`, [`DEEP`] rows an invocation.
         pub log_columns: u32,
@@ -41,14 +41,17 @@ pub const HAS_POSITION: u32 = 2;
 pub const HAS_ROW: u32 = 4;
 /// Row i has the position `positions[i]`, and not `i % seq`.
 pub const LISTED: u32 = 8;
+/// Of a table in halves: they are bf16, not f16.
+pub const BRAIN: u32 = 16;
 
 /// Elements of an invocation.
 pub const DEEP: u32 = 4;
 
-/// The only configuration.
-pub fn configuration() -> Configuration {
-    let constants = Constants::default().int("DEEP", DEEP as usize);
-    Configuration { name: "sheet".into(), constants, threads: THREADS, shared: 0 }
+/// For a table of tokens in f32 or in `halves`.
+pub fn configuration(halves: bool) -> Configuration {
+    let (name, element) = if halves { ("half", "u32") } else { ("wide", "f32") };
+    let constants = Constants::default().int("DEEP", DEEP as usize).word("TABLE", name).word("W_E_ELEMENT", element);
+    Configuration { name: name.into(), constants, threads: THREADS, shared: 0 }
 }
 
 pub static EMBED: Kernel = Kernel {
@@ -57,5 +60,5 @@ pub static EMBED: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/embed_f32.wgsl"),
     params: EmbedParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || [false, true].map(configuration).into(),
 };

@@ -4,7 +4,7 @@ use super::super::linear::{Epilogue, LinearShape};
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
 use super::super::template::Constants;
-use super::super::tuning::{self, Choice, Work};
+use super::super::tuning::{self, Choice};
 use super::{Limits, Transport};
 use crate::error::Result;
 
@@ -28,7 +28,7 @@ params! {
         pub y_stride: u32,
         pub pre_offset: u32,
         pub pre_stride: u32,
-        /// [`HAS_BIAS`], [`HAS_PRE`], [`RESUMES`].
+        /// [`HAS_BIAS`], [`HAS_PRE`], [`RESUMES`], [`BRAIN`].
         pub flags: u32,
     }
 }
@@ -39,6 +39,8 @@ pub const HAS_BIAS: u32 = 1;
 pub const HAS_PRE: u32 = 2;
 /// y holds sums over earlier k.
 pub const RESUMES: u32 = 4;
+/// Of W in halves: they are bf16, not f16.
+pub const BRAIN: u32 = 8;
 
 /// A tile of y.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +74,7 @@ impl Tile {
     fn columns(&self) -> u32 {
         self.each.1 * self.invocations.1
     }
-    fn configuration(&self, transpose: bool, quads: bool, epilogue: Epilogue, transport: Transport) -> Configuration {
+    fn configuration(&self, transpose: bool, loads: Loads, epilogue: Epilogue, transport: Transport) -> Configuration {
         let (rows, columns) = (self.rows(), self.columns());
         let (kind, act) = epilogue.parts();
         let constants = [
@@ -92,11 +94,11 @@ impl Tile {
             ("PARAMS", transport.name()),
         ];
         let constants = words.into_iter().fold(constants, |all, (name, word)| all.word(name, word));
-        let constants = super::vector(constants, quads);
-        let vector = constants.get_word("VECTOR").unwrap_or_default();
+        let constants = loads.constants(constants);
         let layout = layout(transpose);
+        let (loads, epilogue) = (loads.name(), epilogue.name());
         Configuration {
-            name: format!("{rows}x{columns}x{DEPTH}-{layout}-{vector}-{}-{}", epilogue.name(), transport.name()),
+            name: format!("{rows}x{columns}x{DEPTH}-{layout}-{loads}-{epilogue}-{}", transport.name()),
             constants,
             threads: self.invocations.0 * self.invocations.1,
             shared: DEPTH * (rows + columns) * 4,
@@ -110,13 +112,42 @@ impl Tile {
     }
 }
 
+/// How x and W are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loads {
+    /// By elements.
+    Elements,
+    /// In quads: every row of x and W starts at a multiple of 4 elements and has whole quads.
+    Quads,
+    /// In quads, and W in halves, f16 or bf16.
+    Halves,
+}
+
+impl Loads {
+    pub const ALL: [Loads; 3] = [Loads::Elements, Loads::Quads, Loads::Halves];
+    fn name(self) -> &'static str {
+        match self {
+            Loads::Elements => "v1",
+            Loads::Quads => "v4",
+            Loads::Halves => "half",
+        }
+    }
+    fn constants(self, constants: Constants) -> Constants {
+        let element = if self == Loads::Halves { "vec2<u32>" } else { self.element() };
+        super::vector(constants, self != Loads::Elements).word("LOADS", self.name()).word("W_ELEMENT", element)
+    }
+    fn element(self) -> &'static str {
+        if self == Loads::Elements { "f32" } else { "vec4<f32>" }
+    }
+}
+
 fn configurations() -> Vec<Configuration> {
     let mut all = Vec::new();
     for tile in TILES {
         for transpose in [false, true] {
-            for quads in [false, true] {
+            for loads in Loads::ALL {
                 for epilogue in Epilogue::all() {
-                    all.extend(Transport::ALL.map(|t| tile.configuration(transpose, quads, epilogue, t)));
+                    all.extend(Transport::ALL.map(|t| tile.configuration(transpose, loads, epilogue, t)));
                 }
             }
         }
@@ -139,35 +170,31 @@ impl Plan {
     }
 }
 
-/// The tile for a linear map on an adapter; `shape.aligned` says that every row of x and W starts at a
-/// multiple of 16 bytes and has whole quads. A `tile` that is given is taken.
+/// The tile for a linear map on an adapter; a `tile` that is given is taken. `loads` must allow for how x and W lie, of
+/// which `shape.aligned` says less.
 ///
 /// Every tile gives the same bits: k is summed in order, by one chain of fma an element.
-pub fn choose(shape: &LinearShape, limits: &Limits, tile: Option<(u32, u32)>) -> Result<Plan> {
+pub fn choose(shape: &LinearShape, loads: Loads, limits: &Limits, tile: Option<(u32, u32)>) -> Result<Plan> {
     let transport = limits.transport(size_of::<LinearParams>());
     let (kind, act) = shape.epilogue.parts();
     let (n, k, m) = (f64::from(shape.n), f64::from(shape.k), f64::from(shape.m));
     let written = if shape.epilogue == Epilogue::Add { 2.0 } else { 1.0 };
-    let (flops, bytes) = (2.0 * n * k * m, 4.0 * (n * k + k * m + written * n * m));
+    let of_w = if loads == Loads::Halves { 2.0 } else { 4.0 };
+    let (flops, bytes) = (2.0 * n * k * m, 4.0 * (n * k + written * n * m) + of_w * k * m);
     let judge = |c: &Configuration| {
         super::same(c, "PARAMS", transport.name(), "way of parameters")?;
         super::same(c, "LAYOUT", layout(shape.transpose), "layout of W")?;
         super::same(c, "EPILOGUE", kind, "epilogue")?;
         super::same(c, "ACTIVATION", act.name(), "activation")?;
-        super::same(c, "VECTOR", if shape.aligned { "v4" } else { "v1" }, "width of loads")?;
+        super::same(c, "LOADS", loads.name(), "way of loads")?;
         super::fits(c, limits)?;
         let (wanted, tile) = (tile, Tile::of(c));
         if let Some((rows, columns)) = wanted.filter(|&w| w != (tile.rows(), tile.columns())) {
             return Err(format!("another tile, {rows}x{columns} is asked for"));
         }
-        let (rows, columns) = (f64::from(tile.rows()), f64::from(tile.columns()));
         let ctas = u64::from(shape.n.div_ceil(tile.rows())) * u64::from(shape.m.div_ceil(tile.columns()));
         let depth = f64::from(shape.k.next_multiple_of(DEPTH));
-        // Workgroup memory gives 128 bytes a clock; an invocation reads its rows and columns once.
-        let read = f64::from(c.threads) * f64::from(tile.each.0 + tile.each.1) * 4.0 / 128.0;
-        // Neighbouring invocations read the same words: a quarter of the reads remains.
-        let feed = depth * (read / 4.0 + (rows + columns) * 4.0 / 128.0);
-        Ok(Work { ctas, registers: tile.registers, multiply: depth * rows * columns / 128.0, feed })
+        Ok(super::work(ctas, tile.each, tile.invocations, depth, tile.registers))
     };
     let choice = tuning::choose(&LINEAR, &limits.assumed(), flops, bytes, judge)?;
     let tile = Tile::of(choice.configuration());
@@ -193,12 +220,16 @@ mod tests {
     fn large_maps_take_large_tiles_and_weak_adapters_small_ones() {
         let shape =
             |n, m, aligned| LinearShape { dtype: DType::F32, n, k: 768, m, transpose: true, epilogue: Epilogue::Add, aligned };
-        let name = |n, m, aligned| choose(&shape(n, m, aligned), &Limits::BASELINE, None).unwrap().configuration().name.clone();
-        assert_eq!(name(16_384, 3072, true), "128x128x16-nt-v4-add-uniform");
-        assert_eq!(name(40, 30, false), "64x64x16-nt-v1-add-uniform");
+        let chosen = |n, m, loads| choose(&shape(n, m, loads != Loads::Elements), loads, &Limits::BASELINE, None).unwrap();
+        let name = |n, m, loads| chosen(n, m, loads).configuration().name.clone();
+        assert_eq!(name(16_384, 3072, Loads::Quads), "128x128x16-nt-v4-add-uniform");
+        assert_eq!(name(16_384, 3072, Loads::Halves), "128x128x16-nt-half-add-uniform");
+        assert_eq!(name(40, 30, Loads::Elements), "64x64x16-nt-v1-add-uniform");
+        let bytes = |loads| chosen(40, 30, loads).choice.bytes;
+        assert_eq!(bytes(Loads::Quads) - bytes(Loads::Halves), 2.0 * 768.0 * 30.0);
         let weak = Limits { invocations: 128, ..Limits::BASELINE };
-        assert_eq!(choose(&shape(40, 30, true), &weak, None).unwrap().tile, (32, 32));
-        let forced = |tile| choose(&shape(40, 30, false), &Limits::BASELINE, Some(tile));
+        assert_eq!(choose(&shape(40, 30, true), Loads::Quads, &weak, None).unwrap().tile, (32, 32));
+        let forced = |tile| choose(&shape(40, 30, false), Loads::Elements, &Limits::BASELINE, Some(tile));
         assert_eq!(forced((32, 32)).unwrap().configuration().name, "32x32x16-nt-v1-add-uniform");
         let text = forced((48, 64)).unwrap_err().to_string();
         assert!(text.contains("another tile, 48x64 is asked for"), "{text}");
@@ -211,7 +242,7 @@ mod tests {
         let limits = |immediates| Limits { immediates, ..Limits::BASELINE };
         let bytes = size_of::<LinearParams>() as u32;
         for (immediates, word) in [(0, "uniform"), (bytes - 1, "uniform"), (bytes, "immediates")] {
-            let plan = choose(&shape, &limits(immediates), None).unwrap();
+            let plan = choose(&shape, Loads::Elements, &limits(immediates), None).unwrap();
             assert_eq!(plan.configuration().name, format!("64x64x16-nn-v1-tangent-gelu_new-{word}"));
         }
     }

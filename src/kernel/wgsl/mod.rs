@@ -120,10 +120,12 @@ impl Limits {
     pub const BASELINE: Limits =
         Limits { invocations: 256, workgroup_memory: 16 << 10, immediates: 0, binding: (128 << 18) - 64, exact_sums: true };
 
-    /// As a device of `tuning`. WebGPU does not say how many multiprocessors there are: 32 are assumed,
-    /// those of a middling GPU.
+    /// Multiprocessors that choices assume, those of a middling GPU: WebGPU does not say how many there are.
+    pub const MULTIPROCESSORS: u32 = 32;
+
+    /// As a device of `tuning`.
     fn assumed(&self) -> tuning::Limits {
-        tuning::Limits { capability: (0, 0), multiprocessors: 32, shared_per_block: self.workgroup_memory }
+        tuning::Limits { capability: (0, 0), multiprocessors: Self::MULTIPROCESSORS, shared_per_block: self.workgroup_memory }
     }
 
     /// How a parameter block of `bytes` bytes travels.
@@ -205,6 +207,8 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_store.wgsl"
     "frag/attention_tile.wgsl"
     "frag/attention_zero.wgsl"
+    "frag/element_half.wgsl"
+    "frag/element_wide.wgsl"
     "frag/exp_below.wgsl"
     "frag/fold_lanes.wgsl"
     "frag/linear_add.wgsl"
@@ -221,6 +225,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/probe_params.wgsl"
     "frag/probe_signs.wgsl"
     "frag/product_stage.wgsl"
+    "frag/quad_half.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
     "frag/reduce.wgsl"
@@ -234,6 +239,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"
     "frag/unit.wgsl"
+    "frag/widen.wgsl"
 };
 
 /// The text of an included fragment.
@@ -247,6 +253,16 @@ fn same(configuration: &Configuration, word: &str, wanted: &str, what: &str) -> 
         Some(found) if found != wanted => Err(format!("another {what}, {wanted} is asked for")),
         _ => Ok(()),
     }
+}
+
+/// What a workgroup costs that computes `each` rows and columns an invocation, `steps` products of each element, in the
+/// clocks of a middling GPU: 128 products and 128 bytes of workgroup memory a clock.
+fn work(ctas: u64, each: (u32, u32), invocations: (u32, u32), steps: f64, registers: u32) -> tuning::Work {
+    let (rows, columns) = (f64::from(each.0 * invocations.0), f64::from(each.1 * invocations.1));
+    // An invocation reads its rows and columns once a step; neighbours read the same words: a quarter of the reads remains.
+    let read = f64::from(invocations.0 * invocations.1) * f64::from(each.0 + each.1) * 4.0 / 128.0 / 4.0;
+    let write = (rows + columns) * 4.0 / 128.0;
+    tuning::Work { ctas, registers, multiply: steps * rows * columns / 128.0, feed: steps * (read + write) }
 }
 
 /// Why an adapter cannot run a configuration's workgroups; their memory is the choice's to judge.

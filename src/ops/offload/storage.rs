@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::wgpu::WgpuPlace;
 use crate::device::wgpu::{Binding, WgpuBuffer};
-use crate::device::{IntBuffer, Tensor, View};
+use crate::device::{IntBuffer, Stored, Tensor, View};
 use crate::error::{Error, Result};
 
 /// The bindings so far.
@@ -120,11 +120,15 @@ impl<'a> Storage<'a> {
             }
         }
     }
-    /// Binds rows of a weight, or what stands in for one that is absent: the place of the first row's first element.
-    pub fn weight_rows(&mut self, t: Option<&Tensor>, rows: Range<usize>) -> Result<u32> {
-        let Some(t) = t else { return Ok(self.absent(false)) };
-        let buffer = self.place.tensor(t)?;
-        self.bind(&buffer, rows.start * t.cols..rows.end * t.cols, false)
+    /// Binds rows of a weight as it lies on the device, or what stands in for one that is absent: the place of the first
+    /// row's first element, and what the elements are.
+    pub fn weight_rows(&mut self, t: Option<&Tensor>, rows: Range<usize>) -> Result<(u32, Stored)> {
+        let Some(t) = t else { return Ok((self.absent(false), Stored::F32)) };
+        let (buffer, stored) = self.place.weight(t)?;
+        let elements = rows.start * t.cols..rows.end * t.cols;
+        let (binding, first) = self.place.device().bind_stored(&buffer, elements, stored)?;
+        self.bound.push(Bound { binding, buffer: Some(buffer), written: false });
+        Ok((first, stored))
     }
     /// Binds the elements `range` of a table or a scratch buffer as an input: the place of the first.
     pub fn read_buffer(&mut self, buffer: &WgpuBuffer, range: Range<usize>) -> Result<u32> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::storage::Storage;
 use super::{Segment, Work, each_launch};
 use crate::device::wgpu::{self, Launch as Dispatch, Recorded, Wgpu, WgpuBuffer};
-use crate::device::{Arena, DType, IntBuffer, Program, Real, Tensor, View};
+use crate::device::{Arena, DType, IntBuffer, Program, Real, Stored, Tensor, View};
 use crate::error::Result;
 use crate::kernel::wgsl::count::{self, COUNT, CountParams};
 use crate::kernel::wgsl::{Limits, Transport};
@@ -114,7 +114,7 @@ impl WgpuPlace<'_> {
     /// A view as the device's own launchers take it.
     pub fn view(&self, v: &View) -> wgpu::View<'_> {
         let View { offset, rows, cols, stride, .. } = *v;
-        wgpu::View { buffer: self.buffer(v.buffer.slot()), offset, rows, cols, stride }
+        wgpu::View { buffer: self.buffer(v.buffer.slot()), offset, rows, cols, stride, stored: Stored::F32 }
     }
     /// A buffer of u32.
     pub fn ints(&self, b: IntBuffer) -> &WgpuBuffer {
@@ -126,6 +126,10 @@ impl WgpuPlace<'_> {
     /// A weight, which is uploaded when it is first asked for.
     pub fn tensor(&self, tensor: &Tensor) -> Result<WgpuBuffer> {
         self.0.device.tensor(tensor)
+    }
+    /// A weight for a kernel that reads narrow ones, and what its elements are.
+    pub fn weight(&self, tensor: &Tensor) -> Result<(WgpuBuffer, Stored)> {
+        self.0.device.weight(tensor)
     }
     /// One of the launch's scratch buffers, at least as large as the launch said. What is in it at first is left from
     /// other launches.

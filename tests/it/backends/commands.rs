@@ -2,23 +2,31 @@
 
 use std::path::Path;
 
+use mechgraph::model::config::TransformerConfig;
 use serde_json::Value;
 
 use super::lib::flags;
 use super::{Backend, on_every_backend};
-use crate::command::{Tensors, ints, read, reals, run, write};
+use crate::command::{Case, Outcome, Tensors, ints, read, reals, run, tokens, transformer, transformer_config, write};
 use crate::naive::max_error;
 
 /// The bar of activations and products in f32 on any backend: max-abs error over max-abs value.
 const BAR: f64 = 5e-6;
 
-/// Runs a command without a word on stderr.
+/// Runs a command, with nothing left to the host.
 pub(super) fn works(backend: Backend, command: &str, more: &[&str]) -> String {
-    let flags = flags(backend);
-    let words = command.split(' ').chain(["--quiet", "--dtype", "f32"]).chain(flags.iter().map(String::as_str));
-    let outcome = run(&words.chain(more.iter().copied()).collect::<Vec<_>>());
-    assert_eq!((outcome.status, outcome.stderr.as_str()), (Some(0), ""), "{command}: {outcome:?}");
+    let outcome = outcome(backend, command, more);
+    assert!(!outcome.stderr.contains("leaves to the host"), "{command}: {outcome:?}");
     outcome.stdout
+}
+
+/// Runs a command in f32, with its progress on stderr.
+fn outcome(backend: Backend, command: &str, more: &[&str]) -> Outcome {
+    let flags = flags(backend);
+    let words = command.split(' ').chain(["--progress", "plain", "--dtype", "f32"]).chain(flags.iter().map(String::as_str));
+    let outcome = run(&words.chain(more.iter().copied()).collect::<Vec<_>>());
+    assert_eq!(outcome.status, Some(0), "{command}: {outcome:?}");
+    outcome
 }
 
 /// The numbers of a file of f32 tensors, but for the token ids.
@@ -83,6 +91,16 @@ on_every_backend! {
         for key in ["unablated_accuracy", "node_ablation_accuracy"] {
             assert!(!expected[key].is_null() && expected[key] == found[key], "{backend:?}: {found:#} {expected:#}");
         }
+    }
+    fn what_is_left_to_the_host_is_said(backend: Backend) {
+        // Heads too wide for the kernels of CUDA.
+        let config = TransformerConfig { n_heads: 1, d_head: 260, ..transformer_config() };
+        let case = Case::new(&transformer(config), &tokens(&[3, 4], |i| i % 11));
+        let [model, data, out] = ["MODEL", "data.safetensors", "F"].map(|name| case.path(name).display().to_string());
+        let stderr = outcome(backend, &format!("capture {model} --data {data} --out {out} --sites z"), &[]).stderr;
+        let said = stderr.contains("note: cuda leaves to the host: attention\n");
+        assert_eq!(said, matches!(backend, Backend::Interpreter | Backend::Nvidia), "{backend:?}: {stderr}");
+        assert!(said || !stderr.contains("leaves to the host"), "{backend:?}: {stderr}");
     }
     fn lib_writes_the_same_bytes_for_any_threads_and_batch(backend: Backend) {
         let folder = tempfile::tempdir().unwrap();

@@ -16,8 +16,9 @@ use crate::backends::against_cpu::{Case, agrees_on, inside};
 use crate::backends::rounded;
 
 /// Bytes of the largest binding, and workgroups along an axis: two samples of 37 rows do not fit.
-const TIGHT: Options =
-    Options { largest_binding: Some(4096), largest_grid: Some(20), immediates: true, runtime_checks: false, planted: None };
+fn tight() -> Options {
+    Options { largest_binding: Some(4096), largest_grid: Some(20), ..Options::default() }
+}
 
 /// Rows, columns, probes.
 const N: usize = 37;
@@ -149,7 +150,7 @@ fn device(options: Options) -> Option<Device> {
 
 #[test]
 fn operations_above_the_limit_of_a_binding_are_cut_and_shared_buffers_bound_once() {
-    for options in [Options::default(), TIGHT] {
+    for options in [Options::default(), tight()] {
         let Some(device) = device(options) else { return println!("skipped: wgpu adapter is absent") };
         for number in 0..14 {
             offload::note(&device, &large(DType::F32, number).program);
@@ -178,7 +179,7 @@ fn the_checks_of_every_access_change_no_bit() {
 
 #[test]
 fn a_row_above_the_limit_of_a_binding_is_left_to_the_host() {
-    let Some(device) = device(TIGHT) else { return println!("skipped: wgpu adapter is absent") };
+    let Some(device) = device(tight()) else { return println!("skipped: wgpu adapter is absent") };
     let wide = |dtype| {
         let mut p = Plan::new(dtype);
         let (x, y) = (p.input(2, 1500), p.output(2, 1500));

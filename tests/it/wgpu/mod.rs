@@ -10,10 +10,12 @@ mod cut;
 mod device;
 mod gram;
 mod linear;
+mod narrow;
 mod planted;
 
 use std::sync::OnceLock;
 
+use mechgraph::device::Stored;
 use mechgraph::device::wgpu::{Options, View, Wgpu, WgpuBuffer};
 
 use super::backends::adapter;
@@ -65,7 +67,14 @@ impl Matrix {
         Self { buffer, len, offset, rows, cols, stride }
     }
     fn view(&self) -> View<'_> {
-        View { buffer: &self.buffer, offset: self.offset, rows: self.rows, cols: self.cols, stride: self.stride }
+        View {
+            buffer: &self.buffer,
+            offset: self.offset,
+            rows: self.rows,
+            cols: self.cols,
+            stride: self.stride,
+            stored: Stored::F32,
+        }
     }
     /// Its elements, after a check that everything around them is as it was.
     fn read(&self, device: &Wgpu) -> Vec<f32> {

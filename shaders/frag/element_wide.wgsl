@@ -1,0 +1,3 @@
+fn {{name}}_element(at: u32) -> f32 {
+    return {{name}}[at];
+}
