@@ -32,8 +32,8 @@ struct Params {
 }
 
 @include "frag/params_uniform.wgsl"
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<{{ELEMENT}}>;
+@group(0) @binding(2) var<storage, read> k: array<{{ELEMENT}}>;
 @group(0) @binding(3) var<storage, read> v: array<f32>;
 @group(0) @binding(4) var<storage, read> nodes: array<f32>;
 @group(0) @binding(5) var<storage, read_write> scores: array<f32>;
@@ -44,6 +44,8 @@ struct Params {
 @include "frag/unit.wgsl"
 @include "frag/exp_below.wgsl"
 @include "frag/attention_lanes.wgsl"
+@include "frag/attention_quad_{{VECTOR}}.wgsl" name=q
+@include "frag/attention_quad_{{VECTOR}}.wgsl" name=k
 
 fn largest_of_lanes(thread: u32, x: f32) -> f32 {
     lanes[thread] = x;
@@ -83,8 +85,13 @@ fn attention_omega_f32(
             let q_at = p.q_offset + query * p.q_row + head * p.d;
             let k_at = ((sequence + key) * p.heads + head) * p.d;
             var score = 0.0;
-            for (var i = 0u; i < p.d; i++) {
-                score = fma(q[q_at + i], k[k_at + i], score);
+            for (var i = 0u; i < p.d; i += 4u) {
+                let a = q_quad(q_at + i, i, p.d);
+                let b = k_quad(k_at + i, i, p.d);
+                score = fma(a.x, b.x, score);
+                score = fma(a.y, b.y, score);
+                score = fma(a.z, b.z, score);
+                score = fma(a.w, b.w, score);
             }
             score *= p.scale;
             scores[pairs + key] = score;

@@ -10,8 +10,8 @@
 // Accuracy: as attention_forward_f32, whose scores these are.
 
 @include "frag/attention_params.wgsl"
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(1) var<storage, read> q: array<{{ELEMENT}}>;
+@group(0) @binding(2) var<storage, read> k: array<{{ELEMENT}}>;
 @group(0) @binding(3) var<storage, read> table: array<u32>;
 @group(0) @binding(4) var<storage, read> statistics: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
@@ -34,12 +34,12 @@ fn attention_pattern_f32(
     let q_base = p.q_offset + head * p.q_head;
     let k_base = p.k_offset + head / p.group * p.k_head;
     let note = p.statistics_offset + (probe * 3u * p.heads + head) * p.m;
-    var top = vec4<f32>();
-    var inverse = vec4<f32>();
-@for r in 0..4 {
-    if first + line + {{8*r}}u < p.m {
-        top[{{r}}] = statistics[note + first + line + {{8*r}}u];
-        inverse[{{r}}] = statistics[note + p.heads * p.m + first + line + {{8*r}}u];
+    var top = vec{{EACH}}<f32>();
+    var inverse = vec{{EACH}}<f32>();
+@for r in 0..EACH {
+    if first + line + {{LINES*r}}u < p.m {
+        top[{{r}}] = statistics[note + first + line + {{LINES*r}}u];
+        inverse[{{r}}] = statistics[note + p.heads * p.m + first + line + {{LINES*r}}u];
     }
 @}
 
@@ -52,15 +52,15 @@ fn attention_pattern_f32(
         for (var column = 0u; column < p.longest; column += {{OTHERS}}u) {
             let tile = begin + column;
 @for c in 0..OTHERS/8 {
-            var s{{c}} = vec4<f32>();
+            var s{{c}} = vec{{EACH}}<f32>();
 @}
 @include "frag/attention_scores.wgsl" sum=s own=q other=k width=d_head
 @include "frag/attention_shown.wgsl"
 @for c in 0..OTHERS/8 {
-            let w{{c}} = select(vec4<f32>(), power(scored(s{{c}}) - top) * inverse, shown{{c}});
-@for r in 0..4 {
-            if first + line + {{8*r}}u >= at && first + line + {{8*r}}u < next && column + lane + {{8*c}}u < p.longest {
-                let row = p.heads * before + head * (behind - before) + first + line + {{8*r}}u - before;
+            let w{{c}} = select(vec{{EACH}}<f32>(), power(scored(s{{c}}) - top) * inverse, shown{{c}});
+@for r in 0..EACH {
+            if first + line + {{LINES*r}}u >= at && first + line + {{LINES*r}}u < next && column + lane + {{8*c}}u < p.longest {
+                let row = p.heads * before + head * (behind - before) + first + line + {{LINES*r}}u - before;
                 out[p.p_offset + row * p.p_row + column + lane + {{8*c}}u] = w{{c}}[{{r}}];
             }
 @}

@@ -3,8 +3,8 @@
 @for c in 0..OTHERS/8 {
             let b{{c}} = staged[{{other_at}} + (lane + {{8*c}}u) * PITCH + quad];
 @}
-@for r in 0..4 {
-            let a{{r}} = staged[{{own_at}} + (line + {{8*r}}u) * PITCH + quad];
+@for r in 0..EACH {
+            let a{{r}} = staged[{{own_at}} + (line + {{LINES*r}}u) * PITCH + quad];
 @for c in 0..OTHERS/8 {
             {{sum}}{{c}}[{{r}}] = fma(a{{r}}.x, b{{c}}.x, {{sum}}{{c}}[{{r}}]);
             {{sum}}{{c}}[{{r}}] = fma(a{{r}}.y, b{{c}}.y, {{sum}}{{c}}[{{r}}]);

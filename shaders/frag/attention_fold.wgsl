@@ -1,8 +1,8 @@
     // {{x}} over the lanes, in their order.
-    best[8u * lane + line] = {{x}};
+    best[{{LINES}}u * lane + line] = {{x}};
     workgroupBarrier();
     {{x}} = best[line];
     for (var other = 1u; other < 8u; other++) {
-        {{x}} += best[8u * other + line];
+        {{x}} += best[{{LINES}}u * other + line];
     }
     workgroupBarrier();

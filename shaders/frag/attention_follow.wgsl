@@ -6,14 +6,14 @@
             about = select(about, t{{c}}, s{{c}} > peak);
             peak = max(peak, s{{c}});
 @}
-            best[8u * lane + line] = peak;
-            best[64u + 8u * lane + line] = about;
+            best[{{LINES}}u * lane + line] = peak;
+            best[{{8*LINES}}u + {{LINES}}u * lane + line] = about;
             workgroupBarrier();
             peak = top;
             about = centre;
             for (var other = 0u; other < 8u; other++) {
-                let found = best[8u * other + line];
-                about = select(about, best[64u + 8u * other + line], found > peak);
+                let found = best[{{LINES}}u * other + line];
+                about = select(about, best[{{8*LINES}}u + {{LINES}}u * other + line], found > peak);
                 peak = max(peak, found);
             }
             let factor = power(top - peak);
@@ -23,7 +23,7 @@
             moment = fma(shift, total, moment) * factor;
             total *= factor;
 @for b in 0..COLUMNS/32 {
-@for r in 0..4 {
+@for r in 0..EACH {
             acc{{b}}_{{r}} = fma(vec4<f32>(shift[{{r}}]), base{{b}}_{{r}}, acc{{b}}_{{r}}) * factor[{{r}}];
             base{{b}}_{{r}} *= factor[{{r}}];
 @}

@@ -1,8 +1,12 @@
 // What capping does to changes of the scores.
-fn slopes(dots: vec4<f32>) -> vec4<f32> {
+fn slopes(dots: vec{{EACH}}<f32>) -> vec{{EACH}}<f32> {
     if p.cap > 0.0 {
         let u = p.scale * dots * p.uncap;
-        return vec4<f32>(act_slope(u.x), act_slope(u.y), act_slope(u.z), act_slope(u.w));
+        var slope = vec{{EACH}}<f32>();
+@for r in 0..EACH {
+        slope[{{r}}] = act_slope(u[{{r}}]);
+@}
+        return slope;
     }
-    return vec4<f32>(1.0);
+    return vec{{EACH}}<f32>(1.0);
 }

@@ -11,9 +11,9 @@ use crate::device::View;
 use crate::device::wgpu::Recorded;
 use crate::error::Result;
 use crate::kernel::wgsl::attention::{
-    AttentionParams, HAS_ASKING, HAS_SEEN, OF_KEY, OF_QUERY, Pass, ROWS, SPANS, SPANS_TABLE, SpansParams, choose, chunks_at_most,
-    spans_configuration,
+    AttentionParams, HAS_ASKING, HAS_SEEN, OF_KEY, OF_QUERY, Pass, SPANS, SPANS_TABLE, SpansParams, choose, spans_configuration,
 };
+use crate::kernel::wgsl::attention_shape::{ROWS, chunks_at_most};
 use crate::kernel::wgsl::{Limits, flags};
 
 /// The scratch buffer of the table, and that of the statistics.
@@ -145,7 +145,7 @@ impl Layer {
         storage: Storage,
         params: AttentionParams,
     ) -> Result<Recorded> {
-        let (kernel, configuration, chunks) = choose(pass, width as u32);
+        let (kernel, configuration, chunks) = choose(pass, width as u32, &params, &at.limits());
         let tiles = rows.div_ceil(ROWS as usize) as u64;
         let units = tiles * u64::from(chunks) * (heads * probes) as u64;
         let params = AttentionParams { units: units as u32, tiles: tiles as u32, chunks, ..params };

@@ -1,13 +1,14 @@
 //! The WGSL kernels of attention and of its derivatives: parameter blocks and configurations. They launch nothing.
 //!
 //! A workgroup owns 32 queries of one head (or 32 keys) and a group of columns of its results, and walks over the rows that
-//! belong together with them in tiles. Heads of any width are served: scores are summed over a few columns at a time, and
-//! wide heads take several workgroups, each of which computes the scores again.
+//! belong together with them in tiles ([`super::attention_shape`]). Heads of any width are served: workgroup memory has some
+//! of their columns at a time, and the widest take several workgroups, each of which computes the scores again.
 
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
 use super::super::template::Constants;
-use super::joint;
+use super::attention_shape::{FORWARD_TILE, KEYS_TILE, PATTERN_TILE, QUERIES_TILE, TANGENT_TILE};
+use super::{Limits, joint};
 
 params! {
     /// `attention_spans_u32`: what each query of packed sequences sees.
@@ -105,77 +106,11 @@ pub const SPANS: u32 = 256;
 pub const OF_QUERY: u64 = 5;
 pub const OF_KEY: u64 = 3;
 
-/// Queries or keys of a workgroup.
-pub const ROWS: u32 = 32;
-/// Columns of results of a workgroup: the few where they hold a head.
-const COLUMNS: [u32; 2] = [32, 64];
-
-/// What the kernels keep in workgroup memory.
-#[derive(Clone, Copy)]
-struct Tile {
-    /// Lines of a tile of the other rows.
-    others: u32,
-    /// Columns that scores are summed over at a time.
-    depth: u32,
-    /// Pairs of own and other lines for scores, lines of results that are added up, vectors of weights for each of the
-    /// others, and vectors that invocations exchange.
-    pairs: u32,
-    values: u32,
-    weights: u32,
-    exchanged: u32,
-}
-
-const FORWARD_TILE: Tile = Tile { others: 32, depth: 32, pairs: 1, values: 1, weights: 8, exchanged: 64 };
-const PATTERN_TILE: Tile = Tile { values: 0, weights: 0, exchanged: 0, ..FORWARD_TILE };
-const TANGENT_TILE: Tile = Tile { others: 16, depth: 16, pairs: 2, values: 2, weights: 16, exchanged: 128 };
-const QUERIES_TILE: Tile = Tile { pairs: 1, values: 1, ..TANGENT_TILE };
-const KEYS_TILE: Tile = Tile { pairs: 1, exchanged: 0, ..TANGENT_TILE };
-
-impl Tile {
-    fn configuration(self, columns: u32) -> Configuration {
-        let Tile { others, depth, pairs, values, weights, exchanged } = self;
-        let staged = (pairs * (ROWS + others) * (depth / 4 + 1)).max(values * others * (columns / 4));
-        let constants = [("ROWS", ROWS), ("COLUMNS", columns), ("OTHERS", others), ("DEPTH", depth), ("STAGED", staged)];
-        Configuration {
-            name: format!("{columns}"),
-            constants: Constants::default().ints(constants),
-            threads: 64,
-            shared: 16 * (staged + weights * others + exchanged),
-        }
-    }
-    fn configurations(self) -> Vec<Configuration> {
-        COLUMNS.map(|columns| self.configuration(columns)).into()
-    }
-}
-
-fn keys_configuration(columns: u32, same: bool) -> Configuration {
-    let Configuration { name, constants, threads, shared } = KEYS_TILE.configuration(columns);
+/// The configuration where dk and dv lie in one buffer, or do not.
+fn keys_configuration(of_tile: Configuration, same: bool) -> Configuration {
+    let Configuration { name, constants, threads, shared } = of_tile;
     let name = format!("{name}-{}", if same { "joint" } else { "apart" });
     Configuration { name, constants: joint(constants, "DV", ["dk", "dv"], same), threads, shared }
-}
-
-/// Columns of results of a workgroup, for heads of `width` columns.
-fn columns(width: u32) -> u32 {
-    if width <= COLUMNS[0] { COLUMNS[0] } else { COLUMNS[1] }
-}
-
-/// Workgroups that share a head's columns at most, for heads of `width` columns.
-pub fn chunks_at_most(width: usize) -> usize {
-    width.div_ceil(COLUMNS[0] as usize)
-}
-
-/// The configuration of a kernel for results of `width` columns a head, and how many workgroups share a head's columns.
-/// Both widths give the same bits.
-pub fn choose(pass: Pass, width: u32) -> (&'static Kernel, Configuration, u32) {
-    let columns = columns(width);
-    let chunks = width.div_ceil(columns);
-    match pass {
-        Pass::Forward => (&FORWARD, FORWARD_TILE.configuration(columns), chunks),
-        Pass::Pattern => (&PATTERN, PATTERN_TILE.configuration(COLUMNS[0]), 1),
-        Pass::Tangent => (&TANGENT, TANGENT_TILE.configuration(columns), chunks),
-        Pass::Queries => (&QUERIES, QUERIES_TILE.configuration(columns), chunks),
-        Pass::Keys { joint } => (&KEYS, keys_configuration(columns, joint), chunks),
-    }
 }
 
 /// What one launch computes.
@@ -192,6 +127,45 @@ pub enum Pass {
     Keys {
         joint: bool,
     },
+}
+
+impl AttentionParams {
+    /// Whether every row that a pass reads or writes, of every head, begins at a multiple of 4 and has whole quads.
+    pub fn has_quads(&self, pass: Pass) -> bool {
+        let q = [self.d_head, self.q_offset, self.q_row, self.q_head];
+        let k = [self.d_head, self.k_offset, self.k_row, self.k_head];
+        let v = [self.d_v, self.v_offset, self.v_row, self.v_head];
+        let dq = [self.d_head, self.dq_offset, self.dq_row, self.dq_head];
+        let dk = [self.d_head, self.dk_offset, self.dk_row, self.dk_head];
+        let dv = [self.d_v, self.dv_offset, self.dv_row, self.dv_head];
+        let z = [self.d_v, self.z_offset, self.z_row, self.z_head];
+        let operands = match pass {
+            Pass::Forward => vec![q, k, v, z],
+            Pass::Pattern => vec![q, k],
+            Pass::Tangent => vec![q, k, v, dq, dk, dv, z],
+            Pass::Queries => vec![q, k, v, z, dq],
+            Pass::Keys { .. } => vec![q, k, v, z, dk, dv],
+        };
+        operands.into_iter().flatten().all(|n| n.is_multiple_of(4))
+    }
+}
+
+/// The configuration of a pass whose results are `width` columns a head, and how many workgroups share a head's columns.
+/// `params` say all but the sizes of the launch. Every configuration gives the same bits.
+pub fn choose(pass: Pass, width: u32, params: &AttentionParams, limits: &Limits) -> (&'static Kernel, Configuration, u32) {
+    let quads = params.has_quads(pass);
+    let (kernel, tile) = match pass {
+        Pass::Forward => (&FORWARD, FORWARD_TILE.fitting(params.d_head)),
+        Pass::Pattern => (&PATTERN, PATTERN_TILE.fitting(params.d_head)),
+        Pass::Tangent => (&TANGENT, TANGENT_TILE),
+        Pass::Queries => (&QUERIES, QUERIES_TILE),
+        Pass::Keys { .. } => (&KEYS, KEYS_TILE),
+    };
+    let (configuration, chunks) = tile.choose(width, quads, limits);
+    match pass {
+        Pass::Keys { joint } => (kernel, keys_configuration(configuration, joint), chunks),
+        _ => (kernel, configuration, chunks),
+    }
 }
 
 /// The configuration of [`SPANS_TABLE`].
@@ -225,16 +199,17 @@ macro_rules! kernels {
 
 kernels! {
     /// `z = softmax(scores) v`.
-    FORWARD = "attention_forward_f32", "attention", || FORWARD_TILE.configurations();
+    FORWARD = "attention_forward_f32", "attention", || FORWARD_TILE.of_all_depths();
     /// `p = softmax(scores)`.
-    PATTERN = "attention_pattern_f32", "attention", || vec![PATTERN_TILE.configuration(COLUMNS[0])];
+    PATTERN = "attention_pattern_f32", "attention", || PATTERN_TILE.of_all_depths();
     /// `dz` along `dq`, `dk` and `dv`.
     TANGENT = "attention_tangent_f32", "attention_tangent", || TANGENT_TILE.configurations();
     /// `dq` from `dz`, and what [`KEYS`] has to know of the queries.
     QUERIES = "attention_queries_f32", "attention_cotangent", || QUERIES_TILE.configurations();
     /// `dk` and `dv` from `dz`.
     KEYS = "attention_keys_f32", "attention_cotangent", || {
-        COLUMNS.into_iter().flat_map(|columns| [false, true].map(|same| keys_configuration(columns, same))).collect()
+        let both = |of_tile: Configuration| [false, true].map(|same| keys_configuration(of_tile.clone(), same));
+        KEYS_TILE.configurations().into_iter().flat_map(both).collect()
     };
 }
 
@@ -242,18 +217,71 @@ kernels! {
 mod tests {
     use super::*;
 
+    fn name(pass: Pass, d_head: u32, width: u32, limits: &Limits) -> (String, u32) {
+        let params = AttentionParams { d_head, q_row: 1, ..AttentionParams::default() };
+        let (kernel, configuration, chunks) = choose(pass, width, &params, limits);
+        assert!((kernel.configurations)().contains(&configuration), "{}", configuration.name);
+        (configuration.name, chunks)
+    }
+
     #[test]
-    fn workgroups_share_the_columns_of_wide_heads() {
-        let name = |pass, width| {
-            let (kernel, configuration, chunks) = choose(pass, width);
-            assert!((kernel.configurations)().contains(&configuration));
-            (configuration.name, chunks)
-        };
-        assert_eq!(name(Pass::Forward, 3), ("32".into(), 1));
-        assert_eq!(name(Pass::Forward, 33), ("64".into(), 1));
-        assert_eq!(name(Pass::Tangent, 256), ("64".into(), 4));
-        assert_eq!(name(Pass::Queries, 65), ("64".into(), 2));
-        assert_eq!(name(Pass::Keys { joint: true }, 80), ("64-joint".into(), 2));
-        assert_eq!(name(Pass::Pattern, 1), ("32".into(), 1));
+    fn a_head_is_shared_only_where_invocations_cannot_hold_it() {
+        let name = |pass, width| name(pass, 33, width, &Limits::BASELINE);
+        assert_eq!(name(Pass::Forward, 3), ("32x16-v1".into(), 1));
+        assert_eq!(name(Pass::Forward, 33), ("64x16-v1".into(), 1));
+        assert_eq!(name(Pass::Forward, 65), ("128x16-v1".into(), 1));
+        assert_eq!(name(Pass::Forward, 256), ("256x16-v1".into(), 1));
+        assert_eq!(name(Pass::Forward, 257), ("256x16-v1".into(), 2));
+        assert_eq!(name(Pass::Tangent, 256), ("128x16-v1".into(), 2));
+        assert_eq!(name(Pass::Queries, 65), ("128x16-v1".into(), 1));
+        assert_eq!(name(Pass::Keys { joint: true }, 80), ("128x16-v1-joint".into(), 1));
+    }
+
+    #[test]
+    fn scores_are_summed_to_the_depth_that_pads_a_head_least() {
+        for (d_head, depth) in [(1, 16), (16, 16), (17, 32), (32, 32), (40, 16), (64, 32), (80, 16), (128, 32)] {
+            assert_eq!(name(Pass::Forward, d_head, 20, &Limits::BASELINE).0, format!("32x{depth}-v1"), "{d_head}");
+            assert_eq!(name(Pass::Pattern, d_head, 1, &Limits::BASELINE), (format!("32x{depth}-v1"), 1), "{d_head}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_with_few_invocations_shares_wide_heads() {
+        let few = Limits { invocations: 64, ..Limits::BASELINE };
+        assert_eq!(name(Pass::Forward, 32, 256, &few), ("128x32-v1".into(), 2));
+        assert_eq!(name(Pass::Tangent, 32, 128, &few), ("64x16-v1".into(), 2));
+    }
+
+    /// Sets a number of the block.
+    type Set = fn(&mut AttentionParams) -> &mut u32;
+
+    #[test]
+    fn quads_are_read_where_every_operand_of_the_pass_has_them() {
+        use Pass::{Forward, Pattern, Queries, Tangent};
+        let (keys, whole) = (Pass::Keys { joint: false }, AttentionParams { d_head: 8, d_v: 4, ..AttentionParams::default() });
+        let all = [Forward, Pattern, Tangent, Queries, keys];
+        let operands: [([Set; 3], &[Pass]); 7] = [
+            ([|p| &mut p.q_offset, |p| &mut p.q_row, |p| &mut p.q_head], &all),
+            ([|p| &mut p.k_offset, |p| &mut p.k_row, |p| &mut p.k_head], &all),
+            ([|p| &mut p.v_offset, |p| &mut p.v_row, |p| &mut p.v_head], &[Forward, Tangent, Queries, keys]),
+            ([|p| &mut p.z_offset, |p| &mut p.z_row, |p| &mut p.z_head], &[Forward, Tangent, Queries, keys]),
+            ([|p| &mut p.dq_offset, |p| &mut p.dq_row, |p| &mut p.dq_head], &[Tangent, Queries]),
+            ([|p| &mut p.dk_offset, |p| &mut p.dk_row, |p| &mut p.dk_head], &[Tangent, keys]),
+            ([|p| &mut p.dv_offset, |p| &mut p.dv_row, |p| &mut p.dv_head], &[Tangent, keys]),
+        ];
+        for pass in all {
+            assert!(whole.has_quads(pass), "{pass:?}");
+            assert!(!AttentionParams { d_head: 6, ..whole }.has_quads(pass), "{pass:?}");
+            assert_eq!(AttentionParams { d_v: 6, ..whole }.has_quads(pass), pass == Pattern, "{pass:?}");
+            for (operand, (numbers, touched_by)) in operands.iter().enumerate() {
+                for number in numbers {
+                    let mut params = whole;
+                    *number(&mut params) = 4;
+                    assert!(params.has_quads(pass), "{pass:?}: operand {operand}");
+                    *number(&mut params) = 6;
+                    assert_eq!(params.has_quads(pass), !touched_by.contains(&pass), "{pass:?}: operand {operand}");
+                }
+            }
+        }
     }
 }

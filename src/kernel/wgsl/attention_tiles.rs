@@ -120,8 +120,15 @@ pub fn lanes() -> Configuration {
     Configuration { name: "lanes".into(), shared: 4 * THREADS, ..configuration() }
 }
 
+/// That of [`OMEGA`]; by `quads` where every row of every head of q and of k begins at a multiple of 4 and has whole quads.
+pub fn omega(quads: bool) -> Configuration {
+    let constants = super::vector(Constants::default(), quads);
+    let name = constants.get_word("VECTOR").unwrap_or_default().into();
+    Configuration { name, constants, ..lanes() }
+}
+
 macro_rules! kernels {
-    ($($(#[$doc:meta])* $name:ident = $file:literal, $params:ty, $configuration:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $file:literal, $params:ty, $configurations:expr;)*) => {
         $($(#[$doc])*
         pub static $name: Kernel = Kernel {
             name: $file,
@@ -129,22 +136,22 @@ macro_rules! kernels {
             language: Language::Wgsl,
             source: include_str!(concat!("../../../shaders/", $file, ".wgsl")),
             params: <$params>::FIELDS,
-            configurations: || vec![$configuration()],
+            configurations: || $configurations.into(),
         };)*
     };
 }
 
 kernels! {
     /// Rows less the mean of their sequence.
-    CENTRE = "attention_centre_f32", CentreParams, configuration;
+    CENTRE = "attention_centre_f32", CentreParams, [configuration()];
     /// Patterns and value deviations.
-    OMEGA = "attention_omega_f32", OmegaParams, lanes;
+    OMEGA = "attention_omega_f32", OmegaParams, [false, true].map(omega);
     /// Rows of q weighted with products of deviations.
-    CONTRACT = "attention_contract_f32", ContractParams, lanes;
+    CONTRACT = "attention_contract_f32", ContractParams, [lanes()];
     /// Changes of the scores along directions.
-    DIRECTIONS = "attention_directions_f32", DirectionsParams, configuration;
+    DIRECTIONS = "attention_directions_f32", DirectionsParams, [configuration()];
     /// Changes of the values along directions.
-    VALUES = "attention_values_f32", ValuesParams, configuration;
+    VALUES = "attention_values_f32", ValuesParams, [configuration()];
     /// Sums of squared Jacobians.
-    SQUARES = "attention_squares_f32", SquaresParams, configuration;
+    SQUARES = "attention_squares_f32", SquaresParams, [configuration()];
 }

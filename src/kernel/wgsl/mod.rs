@@ -21,6 +21,7 @@
 pub mod activation;
 pub mod affine;
 pub mod attention;
+pub mod attention_shape;
 pub mod attention_tiles;
 pub mod chunk;
 pub mod count;
@@ -199,12 +200,15 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_mean.wgsl"
     "frag/attention_note.wgsl"
     "frag/attention_params.wgsl"
+    "frag/attention_quad_v1.wgsl"
+    "frag/attention_quad_v4.wgsl"
     "frag/attention_queries.wgsl"
     "frag/attention_scores.wgsl"
     "frag/attention_sequence.wgsl"
     "frag/attention_shown.wgsl"
     "frag/attention_slope.wgsl"
-    "frag/attention_store.wgsl"
+    "frag/attention_store_v1.wgsl"
+    "frag/attention_store_v4.wgsl"
     "frag/attention_tile.wgsl"
     "frag/attention_zero.wgsl"
     "frag/element_half.wgsl"
@@ -288,7 +292,7 @@ pub fn flags<const N: usize>(all: [(bool, u32); N]) -> u32 {
     all.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum()
 }
 
-/// The constants that the width of loads sets: `v4` reads rows in whole quads.
+/// The constants that the width of loads, and of stores where the text has them, sets: `v4` takes rows in whole quads.
 fn vector(constants: super::Constants, quads: bool) -> super::Constants {
     let (word, element) = if quads { ("v4", "vec4<f32>") } else { ("v1", "f32") };
     constants.word("VECTOR", word).word("ELEMENT", element)

@@ -23,24 +23,29 @@ fn adjoint_bar(dtype: DType) -> f64 {
 
 /// Packed sequences.
 #[derive(Clone, Debug)]
-struct Packed {
-    lengths: Vec<usize>,
+pub struct Packed {
+    pub lengths: Vec<usize>,
     /// Rows that ask, all if absent.
-    queries: Option<Vec<u32>>,
+    pub queries: Option<Vec<u32>>,
     /// Rows hidden as keys.
-    hidden: Vec<usize>,
-    shape: sdpa::Shape,
-    probes: usize,
-    /// Whether heads lie within rows that hold other things too.
-    wide: bool,
+    pub hidden: Vec<usize>,
+    pub shape: sdpa::Shape,
+    pub probes: usize,
+    /// What lies before the first head, between heads and behind the last in the rows of q, k and v, and of their
+    /// derivatives.
+    pub around: [[usize; 3]; 3],
 }
 
+/// Heads side by side, and within rows that hold other things too.
+pub const DENSE: [[usize; 3]; 3] = [[0; 3]; 3];
+const WITHIN: [[usize; 3]; 3] = [[2, 3, 3]; 3];
+
 /// What a program reads and writes: inputs per head, numbers, and the outputs by their names.
-struct Case {
-    program: Program<Launch>,
-    inputs: Vec<(View, Vec<f64>)>,
-    ints: Vec<(IntBuffer, Vec<u32>)>,
-    outputs: Vec<(&'static str, Vec<View>)>,
+pub struct Case {
+    pub program: Program<Launch>,
+    pub inputs: Vec<(View, Vec<f64>)>,
+    pub ints: Vec<(IntBuffer, Vec<u32>)>,
+    pub outputs: Vec<(&'static str, Vec<View>)>,
     /// The views of dq, dk, dv and of dz as inputs, then as outputs.
     tangents: [Vec<View>; 2],
     cotangents: [Vec<View>; 2],
@@ -69,17 +74,15 @@ impl<T: Real> Numbers<T> {
 }
 
 /// Heads of `rows` rows, and a view of each.
-fn heads(b: &mut Builder<Launch>, rows: usize, count: usize, width: usize, wide: bool) -> (Heads, Vec<View>) {
-    let heads = if wide {
-        let pitch = width + 3;
-        Heads::within(b.matrix(rows, count * pitch + 5), 2, pitch)
-    } else {
-        Heads::dense(b.matrix(rows, count * width), width)
-    };
+fn heads(b: &mut Builder<Launch>, rows: usize, count: usize, width: usize, around: [usize; 3]) -> (Heads, Vec<View>) {
+    let [before, between, behind] = around;
+    let pitch = width + between;
+    let heads = Heads::within(b.matrix(rows, before + count * pitch + behind), before, pitch);
     (heads, (0..count).map(|h| heads.head(h, width)).collect())
 }
 
-fn packed<T: Real>(p: &Packed) -> Case {
+/// Attention of packed sequences, with tangents and cotangents.
+pub fn packed<T: Real>(p: &Packed) -> Case {
     let (s, n) = (&p.shape, p.lengths.iter().sum::<usize>());
     let m = p.queries.as_ref().map_or(n, |q| q.len());
     let mut b = Builder::<Launch>::new(T::DTYPE);
@@ -94,9 +97,9 @@ fn packed<T: Real>(p: &Packed) -> Case {
     let marks = (0..n).map(|row| u32::from(!p.hidden.contains(&row))).collect();
     let seen = (!p.hidden.is_empty()).then(|| put(&mut b, marks));
     let queries = p.queries.clone().map(|q| put(&mut b, q));
-    let (q, q_views) = heads(&mut b, m, s.heads, s.d_head, p.wide);
-    let (k, k_views) = heads(&mut b, n, s.kv_heads, s.d_head, p.wide);
-    let (v, v_views) = heads(&mut b, n, s.kv_heads, s.d_v, p.wide);
+    let (q, q_views) = heads(&mut b, m, s.heads, s.d_head, p.around[0]);
+    let (k, k_views) = heads(&mut b, n, s.kv_heads, s.d_head, p.around[1]);
+    let (v, v_views) = heads(&mut b, n, s.kv_heads, s.d_v, p.around[2]);
     let primal = sdpa::Primal { shape: *s, packing: Packing { first, end, seen }, queries, q, k, v };
     let z = b.matrix(m, s.heads * s.d_v);
     let longest = p.lengths.iter().max().unwrap() + 1;
@@ -105,8 +108,9 @@ fn packed<T: Real>(p: &Packed) -> Case {
     args.check().unwrap();
     b.push(Launch::Sdpa(args));
     let mut both = || {
-        [(m, s.heads, s.d_head), (n, s.kv_heads, s.d_head), (n, s.kv_heads, s.d_v)]
-            .map(|(rows, count, width)| heads(&mut b, p.probes * rows, count, width, p.wide))
+        let [q, k, v] = p.around;
+        [(m, s.heads, s.d_head, q), (n, s.kv_heads, s.d_head, k), (n, s.kv_heads, s.d_v, v)]
+            .map(|(rows, count, width, around)| heads(&mut b, p.probes * rows, count, width, around))
     };
     let ([(dq, dq_views), (dk, dk_views), (dv, dv_views)], [(cq, cq_views), (ck, ck_views), (cv, cv_views)]) = (both(), both());
     let (dz, cz) = (b.matrix(p.probes * m, s.heads * s.d_v), b.matrix(p.probes * m, s.heads * s.d_v));
@@ -182,7 +186,7 @@ fn norm(x: &[f64]) -> f64 {
 }
 
 /// Every output against the CPU in f64; nothing around the outputs may be written.
-fn compare<T: Real>(what: &str, case: &Case, found: &Arena<T>) -> Result<(), String> {
+pub fn compare<T: Real>(what: &str, case: &Case, found: &Arena<T>) -> Result<(), String> {
     let mut expected = Arena::<f64>::new(&case.program.layout);
     fill(&mut expected, &case.inputs);
     fill_ints(&mut expected, &case.ints);
@@ -227,23 +231,24 @@ fn hold<T: Real>(backend: Backend, what: &str, case: &Case) {
     assert!(apart <= adjoint_bar(T::DTYPE), "{backend:?} {what}: the adjoint identity is off by {apart:e}");
 }
 
-fn shape(heads: usize, kv_heads: usize, d_head: usize, d_v: usize) -> sdpa::Shape {
+/// Causal attention without a window or a cap.
+pub fn shape(heads: usize, kv_heads: usize, d_head: usize, d_v: usize) -> sdpa::Shape {
     sdpa::Shape { heads, kv_heads, d_head, d_v, scale: 0.7, softcap: None, causal: true, window: None }
 }
 
 fn cases() -> Vec<Packed> {
     let plain =
-        Packed { lengths: vec![3, 1, 2], queries: None, hidden: vec![], shape: shape(2, 1, 5, 3), probes: 2, wide: false };
+        Packed { lengths: vec![3, 1, 2], queries: None, hidden: vec![], shape: shape(2, 1, 5, 3), probes: 2, around: DENSE };
     vec![
         plain.clone(),
         // More than a tile of keys, more queries than a CTA has, sequences that begin within a tile.
-        Packed { lengths: vec![1, 54, 5], shape: shape(2, 2, 17, 40), probes: 1, wide: true, ..plain.clone() },
+        Packed { lengths: vec![1, 54, 5], shape: shape(2, 2, 17, 40), probes: 1, around: WITHIN, ..plain.clone() },
         // Whole sequences, hidden keys, capped scores; the middle sequence shows no key at all.
         Packed {
             lengths: vec![33, 2, 10],
             hidden: vec![0, 7, 33, 34, 44],
             shape: sdpa::Shape { causal: false, softcap: Some(1.5), scale: 1.1, ..shape(1, 1, 8, 6) },
-            wide: true,
+            around: WITHIN,
             ..plain.clone()
         },
         // A window shorter than a tile, capped scores.
@@ -267,7 +272,7 @@ fn cases() -> Vec<Packed> {
 fn wide_cases() -> Vec<Packed> {
     let plain = cases()[0].clone();
     vec![
-        Packed { lengths: vec![5, 2], shape: shape(2, 1, 100, 70), probes: 1, wide: true, ..plain.clone() },
+        Packed { lengths: vec![5, 2], shape: shape(2, 1, 100, 70), probes: 1, around: WITHIN, ..plain.clone() },
         Packed { lengths: vec![3], shape: sdpa::Shape { scale: 0.1, ..shape(1, 1, 130, 256) }, probes: 1, ..plain },
     ]
 }
@@ -315,7 +320,7 @@ fn bits<T: Real>(arena: &Arena<T>, case: &Case, queries: std::ops::Range<usize>,
 /// One sequence alone, then behind and before others: its results keep their bits.
 fn independent<T: Real>(backend: Backend) {
     let s = sdpa::Shape { window: Some(50), softcap: Some(2.0), ..shape(2, 1, 6, 4) };
-    let plain = Packed { lengths: vec![67], queries: None, hidden: vec![], shape: s, probes: 1, wide: false };
+    let plain = Packed { lengths: vec![67], queries: None, hidden: vec![], shape: s, probes: 1, around: DENSE };
     let among = Packed { lengths: vec![13, 67, 40], ..plain.clone() };
     let (alone, among) = (packed::<T>(&plain), packed::<T>(&among));
     // The rows of the sequence hold the same numbers in both, the others some of their own.
@@ -486,8 +491,8 @@ const WGSL_BUGS: [Bug; 36] = [
     bug(
         WGSL_TANGENT,
         "no barrier before the values are read",
-        "dv_base, tile, stop, 32u * chunk, p.d_v);\n            workgroupBarrier();",
-        "dv_base, tile, stop, 32u * chunk, p.d_v);",
+        "dv_base, tile, stop, 32u * chunk + 0u, p.d_v);\n            workgroupBarrier();",
+        "dv_base, tile, stop, 32u * chunk + 0u, p.d_v);",
     ),
     bug(WGSL_QUERIES, "no scale", "acc0_1 *= p.scale;", ""),
     bug(WGSL_QUERIES, "the derivative of the cap is forgotten", "= change0 * slope0;", "= change0;"),
@@ -510,8 +515,8 @@ const WGSL_BUGS: [Bug; 36] = [
     bug(
         WGSL_KEYS,
         "no barrier before the queries are read",
-        "z_base, tile, stop, 32u * chunk, p.d_v);\n            workgroupBarrier();",
-        "z_base, tile, stop, 32u * chunk, p.d_v);",
+        "z_base, tile, stop, 32u * chunk + 0u, p.d_v);\n            workgroupBarrier();",
+        "z_base, tile, stop, 32u * chunk + 0u, p.d_v);",
     ),
     bug(WGSL_KEYS, "nobody sees a key", "high[1] = table[own + p.n];", "high[1] = table[own];"),
     bug(WGSL_SPANS, "the window is one key too wide", "max(low, row + 1u - p.window)", "max(low, row - p.window)"),

@@ -21,6 +21,8 @@ struct Case {
     d_v: usize,
     last_only: bool,
     nodes: Vec<(f64, f64)>,
+    /// Columns before q and behind all the rows hold.
+    beside: usize,
     /// Of edges: whether values have a constant coordinate.
     constant: bool,
 }
@@ -52,15 +54,16 @@ impl Dtypes {
 
 fn layer(t: Dtypes, c: &Case, b: &mut Builder<Launch>, extra: usize, inputs: &mut Vec<(View, Vec<f64>)>) -> (Attention, View) {
     let (rows, dk, dv) = (c.batch * c.seq, c.heads * c.d_head, c.heads * c.d_v);
-    let wide = b.matrix(rows, 2 * dk + dv + extra + 2);
-    let (q, k, v) = (wide.columns(1, dk), wide.columns(1 + dk, dk), wide.columns(1 + 2 * dk, dv));
+    let wide = b.matrix(rows, 2 * dk + dv + extra + 2 * c.beside);
+    let rest = |from| wide.columns(c.beside + from, wide.cols - c.beside - from);
+    let (q, k, v) = (rest(0).columns(0, dk), rest(dk).columns(0, dk), rest(2 * dk).columns(0, dv));
     // Keys and values far from centred.
     for (seed, (view, offset)) in [(q, 0.0), (k, 1.0), (v, -1.5)].into_iter().enumerate() {
         inputs.push((view, t.numbers(rows * view.cols, seed as u64 + 1, offset)));
     }
     let Case { batch, seq, heads, d_head, d_v, last_only, .. } = *c;
     let attention = Attention { batch, seq, heads, d_head, d_v, scale: 0.6, last_only, nodes: c.nodes.clone(), q, k, v };
-    (attention, wide.columns(1 + 2 * dk + dv, extra))
+    (attention, rest(2 * dk + dv).columns(0, extra))
 }
 
 /// A matrix to add to, inside of a larger one, and what it begins with.
@@ -148,7 +151,7 @@ const NODES: [(f64, f64); 3] = [(0.2, 0.15), (0.5, 0.55), (0.3, 0.9)];
 fn case(sizes: [usize; 5], last_only: bool, quadrature: bool) -> Case {
     let nodes = if quadrature { NODES.to_vec() } else { vec![(1.0, 1.0)] };
     let [batch, seq, heads, d_head, d_v] = sizes;
-    Case { batch, seq, heads, d_head, d_v, last_only, nodes, constant: !last_only }
+    Case { batch, seq, heads, d_head, d_v, last_only, nodes, beside: 1, constant: !last_only }
 }
 
 fn cases() -> Vec<Case> {
@@ -158,7 +161,13 @@ fn cases() -> Vec<Case> {
         case([4, 3, 2, 5, 6], false, false),
         case([1, 1, 1, 2, 1], false, false),
         case([1, 35, 1, 3, 33], true, false),
+        whole_quads(),
     ]
+}
+
+/// Rows of whole quads.
+fn whole_quads() -> Case {
+    Case { beside: 4, ..case([2, 9, 2, 8, 4], false, true) }
 }
 
 fn all_moments<T: Real>(backend: Backend) {
@@ -166,7 +175,7 @@ fn all_moments<T: Real>(backend: Backend) {
 }
 
 fn all_edges<T: Real>(backend: Backend) {
-    let directions = [(11, 9), (5, 3), (3, 40), (1, 1), (2, 4)];
+    let directions = [(11, 9), (5, 3), (3, 40), (1, 1), (2, 4), (4, 8)];
     for (c, (k_in, k_out)) in cases().iter().zip(directions) {
         hold::<T>(backend, &format!("{c:?} {k_in} {k_out}"), |t| edges(t, c, k_in, k_out));
     }
@@ -210,6 +219,22 @@ fn tiles_add_up_in_f32(backend: Backend) {
 #[test]
 fn tiles_add_up_on_wgpu() {
     Backend::Llvmpipe.hold(tiles_add_up_in_f32);
+}
+
+#[test]
+fn rows_of_whole_quads_give_the_bits_of_others() {
+    Backend::Llvmpipe.hold(|backend| {
+        let t = Dtypes { numbers: DType::F32, program: DType::F32 };
+        let (whole, other) = (whole_quads(), Case { beside: 1, ..whole_quads() });
+        let bits = |run: Run| {
+            let outputs: Vec<View> = run.sums.iter().map(|(_, v)| *v).collect();
+            let found = super::run::<f32>(backend, &run.program, &run.inputs, &outputs);
+            let rows = outputs.iter().flat_map(|v| (0..v.rows).map(move |i| (v, i)));
+            rows.flat_map(|(v, i)| found.row(v, i).iter().map(|x| x.to_bits())).collect::<Vec<u32>>()
+        };
+        assert!(bits(moments(t, &whole)) == bits(moments(t, &other)), "moments");
+        assert!(bits(edges(t, &whole, 4, 8)) == bits(edges(t, &other, 4, 8)), "edges");
+    });
 }
 
 #[test]
@@ -326,6 +351,9 @@ fn bugs_planted_in_closed_forms_on_wgpu_are_caught() {
             "let visible = position + 1u;",
             "let visible = min(position + 2u, p.keys);",
         ),
+        bug("attention_omega_f32", "every quad of a key is the first", "return k[at / 4u];", "return k[(at - column) / 4u];"),
+        bug("attention_omega_f32", "rows of queries are counted in quads", "return q[at / 4u];", "return q[at];"),
+        bug("attention_omega_f32", "the last elements of a key are left out", "quad.y = k[at + 1u];", ""),
         bug("attention_omega_f32", "nodes do not add up", "sum = omega[at];", ""),
         bug("attention_omega_f32", "z is left out", "+ column] - z, sum)", "+ column], sum)"),
         bug(
@@ -384,7 +412,8 @@ fn bugs_planted_in_closed_forms_on_wgpu_are_caught() {
     ];
     let t = Dtypes { numbers: DType::F32, program: DType::F32 };
     let exact = Dtypes { program: DType::F64, ..t };
-    let cases = [case([2, 6, 2, 3, 40], false, true), case([130, 2, 1, 2, 1], false, false), case([1, 20, 1, 2, 3], false, true)];
+    let further = [case([130, 2, 1, 2, 1], false, false), case([1, 20, 1, 2, 3], false, true), whole_quads()];
+    let cases = [&[case([2, 6, 2, 3, 40], false, true)], &further[..]].concat();
     let of = |t| cases.iter().flat_map(|c| [moments(t, c), edges(t, c, 3, 2)]).collect::<Vec<Run>>();
     let runs: Vec<(Run, Vec<Vec<f64>>)> = of(t).into_iter().zip(of(exact).iter().map(expected)).collect();
     all_caught_on_wgpu(&bugs, |device| {

@@ -6,6 +6,7 @@
 pub mod against_cpu;
 mod attention;
 mod attention_closed;
+mod attention_quads;
 mod chunks;
 mod commands;
 mod cut;

@@ -1,7 +1,7 @@
     // The own rows below `end` of {{name}}, the columns of this workgroup below {{width}}.
-@for r in 0..4 {
-    if first + line + {{8*r}}u < end {
-        let at = {{base}} + (first + line + {{8*r}}u) * p.{{row}};
+@for r in 0..EACH {
+    if first + line + {{LINES*r}}u < end {
+        let at = {{base}} + (first + line + {{LINES*r}}u) * p.{{row}};
 @for b in 0..COLUMNS/32 {
 @for c in 0..4 {
         if {{COLUMNS}}u * chunk + 4u * (lane + {{8*b}}u) + {{c}}u < {{width}} {
