@@ -10,7 +10,7 @@ use crate::device::View;
 use crate::device::wgpu::{Recorded, WgpuBuffer};
 use crate::error::Result;
 use crate::kernel::wgsl::Limits;
-use crate::kernel::wgsl::attention_tiles::{CENTRE, CentreParams, OMEGA, OmegaParams, THREADS, configuration, lanes};
+use crate::kernel::wgsl::attention_tiles::{CENTRE, CentreParams, OMEGA, OmegaParams, THREADS, configuration, omega};
 
 /// Centred keys `[(sequence, key), heads d_head]`.
 pub(super) const KEYS: usize = 0;
@@ -107,6 +107,6 @@ pub(super) fn pattern(a: &Attention, t: &Tile, nodes: &WgpuBuffer, at: &WgpuPlac
     storage.write_buffer(at.scratch(PATTERN), 0..pairs)?;
     storage.write_buffer(at.scratch(OMEGA_PART), 0..pairs * a.d_v)?;
     storage.write_buffer(at.scratch(OWN), 0..a.heads * n * (a.d_v + 1))?;
-    calls.push(at.record(&OMEGA, &lanes(), storage, &params, (a.heads * n) as u64)?);
+    calls.push(at.record(&OMEGA, &omega(), storage, &params, (a.heads * n) as u64)?);
     Ok(())
 }

@@ -10,6 +10,7 @@ mod launch;
 mod pipeline;
 mod probe;
 mod report;
+mod subgroups;
 mod weights;
 
 use std::any::Any;
@@ -23,6 +24,7 @@ pub use buffer::{View, WgpuBuffer};
 pub use launch::{Binding, Launch, Recorded, grid};
 pub use pipeline::Pipeline;
 pub use probe::Exactness;
+pub use subgroups::Subgroups;
 
 use crate::device::Tensor;
 use crate::error::{Error, Result};
@@ -38,6 +40,8 @@ pub struct Options {
     pub largest_grid: Option<u32>,
     /// Whether parameters travel as immediates where the adapter has them.
     pub immediates: bool,
+    /// Whether numbers are joined by subgroups where the adapter has them.
+    pub subgroups: bool,
     /// Whether shaders keep the bounds checks that wgpu adds to them.
     pub runtime_checks: bool,
     /// Words of the shaders and what to put in their place: a bug that a test plants. Such shaders keep
@@ -47,7 +51,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { largest_binding: None, largest_grid: None, immediates: true, runtime_checks: false, planted: None }
+        Self {
+            largest_binding: None,
+            largest_grid: None,
+            immediates: true,
+            subgroups: true,
+            runtime_checks: false,
+            planted: None,
+        }
     }
 }
 
@@ -63,6 +74,7 @@ pub struct Wgpu {
     limits: Limits,
     options: Options,
     exactness: Exactness,
+    subgroups: Subgroups,
     failure: Failure,
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// Weights by the address of their host copy.
@@ -89,7 +101,8 @@ impl Wgpu {
         if let Some(bytes) = options.largest_binding {
             limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);
         }
-        let wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY;
+        let mut wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY;
+        wanted.set(Features::SUBGROUP, options.subgroups);
         let descriptor = ::wgpu::DeviceDescriptor {
             label: Some("mechgraph"),
             required_features: raw.features() & wanted,
@@ -107,10 +120,24 @@ impl Wgpu {
             device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         });
         let (pipelines, tensors, tables) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let exactness = Exactness::default();
-        let mut this =
-            Self { device, queue, adapter, limits, options, exactness, failure, pipelines, tensors, tables, spare, spare_input };
+        let (exactness, subgroups) = (Exactness::default(), Subgroups::Absent);
+        let mut this = Self {
+            device,
+            queue,
+            adapter,
+            limits,
+            options,
+            exactness,
+            subgroups,
+            failure,
+            pipelines,
+            tensors,
+            tables,
+            spare,
+            spare_input,
+        };
         this.exactness = probe::run(&this)?;
+        this.subgroups = subgroups::run(&this)?;
         Ok(this)
     }
 
@@ -122,13 +149,17 @@ impl Wgpu {
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
     }
-    /// One line for people: the adapter, its driver, and how exact its arithmetic is.
+    /// One line for people: the adapter, its driver, how exact its arithmetic is, and its subgroups.
     pub fn describe(&self) -> String {
-        format!("{}; {}", self.adapter, self.exactness)
+        format!("{}; {}; {}", self.adapter, self.exactness, self.subgroups)
     }
     /// Which error-free transformations the adapter keeps exact.
     pub fn exactness(&self) -> Exactness {
         self.exactness
+    }
+    /// What its subgroups were found to be.
+    pub fn subgroups(&self) -> Subgroups {
+        self.subgroups
     }
     /// The adapter's limits, as far as this device may use them.
     pub fn limits(&self) -> &Limits {
@@ -143,6 +174,7 @@ impl Wgpu {
             immediates: if immediates { self.limits.max_immediate_size } else { 0 },
             binding: self.binding_elements(),
             exact_sums: self.exactness.two_sum,
+            subgroups: matches!(self.subgroups, Subgroups::Of(_)),
         }
     }
     /// Waits until everything that was submitted has run.

@@ -16,8 +16,14 @@ use crate::backends::against_cpu::{Case, agrees_on, inside};
 use crate::backends::rounded;
 
 /// Bytes of the largest binding, and workgroups along an axis: two samples of 37 rows do not fit.
-const TIGHT: Options =
-    Options { largest_binding: Some(4096), largest_grid: Some(20), immediates: true, runtime_checks: false, planted: None };
+const TIGHT: Options = Options {
+    largest_binding: Some(4096),
+    largest_grid: Some(20),
+    immediates: true,
+    subgroups: true,
+    runtime_checks: false,
+    planted: None,
+};
 
 /// Rows, columns, probes.
 const N: usize = 37;

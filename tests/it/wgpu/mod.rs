@@ -11,6 +11,7 @@ mod device;
 mod gram;
 mod linear;
 mod planted;
+mod subgroups;
 
 use std::sync::OnceLock;
 
