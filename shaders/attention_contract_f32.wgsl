@@ -26,13 +26,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 
 @include "frag/unit.wgsl"
-@include "frag/attention_lanes.wgsl"
+@include "frag/sum_of.wgsl" name=total_of T=f32
 
 @compute @workgroup_size({{THREADS}})
 fn attention_contract_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let unit = unit_of(group, groups);
     if unit >= p.units {
@@ -47,7 +47,7 @@ fn attention_contract_f32(
             odd = fma(a[unit * p.length + i + {{THREADS}}u], b[row * p.length + i + {{THREADS}}u], odd);
         }
     }
-    let weight = sum_of_lanes(thread, even + odd);
+    let weight = total_of(even + odd, 1u, thread{{LANE}});
     let q_at = p.q_offset + row % p.queries * p.q_row + row / p.queries * p.d;
     for (var column = thread; column < p.d; column += {{THREADS}}u) {
         out[unit * p.d + column] = weight * q[q_at + column];

@@ -11,7 +11,7 @@
 //   p^a = softmax(alpha^2 scores), z^a = sum p^a v
 //
 // Workgroup: {{THREADS}} invocations for a query of a head: a key each, then a column each.
-// Workgroup memory: what {{THREADS}} keys have.
+// Workgroup memory: the weights of {{THREADS}} keys, and two numbers for each invocation.
 // Accuracy: sums over keys in {{THREADS}} lanes and a tree, or in the order of the keys: 5e-6. A query's results depend on
 // its sequence alone.
 
@@ -43,26 +43,18 @@ struct Params {
 
 @include "frag/unit.wgsl"
 @include "frag/exp_below.wgsl"
-@include "frag/attention_lanes.wgsl"
+@include "frag/sum_of.wgsl" name=total_of T=f32
+@include "frag/largest_of.wgsl" name=largest_of
 @include "frag/attention_quad_{{VECTOR}}.wgsl" name=q
 @include "frag/attention_quad_{{VECTOR}}.wgsl" name=k
 
-fn largest_of_lanes(thread: u32, x: f32) -> f32 {
-    lanes[thread] = x;
-    workgroupBarrier();
-    var largest = lanes[0];
-    for (var lane = 1u; lane < {{THREADS}}u; lane++) {
-        largest = max(largest, lanes[lane]);
-    }
-    workgroupBarrier();
-    return largest;
-}
+var<workgroup> weights: array<f32, {{THREADS}}>;
 
 @compute @workgroup_size({{THREADS}})
 fn attention_omega_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let unit = unit_of(group, groups);
     if unit >= p.heads * p.queries {
@@ -98,7 +90,7 @@ fn attention_omega_f32(
             top = max(top, score);
         }
     }
-    top = largest_of_lanes(thread, top);
+    top = largest_of(top, 1u, thread{{LANE}});
 
     for (var node = 0u; node < p.nodes; node++) {
         let alpha = nodes[3u * node];
@@ -109,7 +101,7 @@ fn attention_omega_f32(
         for (var key = thread; key < visible; key += {{THREADS}}u) {
             total += exp_below(alpha * scores[pairs + key] - peak, 0.0);
         }
-        let inverse = 1.0 / sum_of_lanes(thread, total);
+        let inverse = 1.0 / total_of(total, 1u, thread{{LANE}});
 
         for (var block = 0u; block < p.d_v; block += {{THREADS}}u) {
             let column = block + thread;
@@ -124,11 +116,11 @@ fn attention_omega_f32(
                         pattern[pairs + key] = fma(w, weight, pattern[pairs + key]);
                     }
                 }
-                lanes[thread] = weight;
+                weights[thread] = weight;
                 workgroupBarrier();
                 if column < p.d_v {
                     for (var i = 0u; i < min({{THREADS}}u, visible - tile); i++) {
-                        z = fma(lanes[i], v[values + (tile + i) * value_row + column], z);
+                        z = fma(weights[i], v[values + (tile + i) * value_row + column], z);
                     }
                 }
                 workgroupBarrier();
@@ -140,7 +132,7 @@ fn attention_omega_f32(
                 if key < visible {
                     weight = g * (exp_below(alpha * scores[pairs + key] - peak, 0.0) * inverse);
                 }
-                lanes[thread] = weight;
+                weights[thread] = weight;
                 workgroupBarrier();
                 if column < p.d_v {
                     for (var i = 0u; i < min({{THREADS}}u, visible - tile); i++) {
@@ -149,7 +141,7 @@ fn attention_omega_f32(
                         if node > 0u {
                             sum = omega[at];
                         }
-                        omega[at] = fma(lanes[i], v[values + (tile + i) * value_row + column] - z, sum);
+                        omega[at] = fma(weights[i], v[values + (tile + i) * value_row + column] - z, sum);
                     }
                 }
                 workgroupBarrier();

@@ -36,7 +36,7 @@ const HAS_WEIGHTS = 1u;
 fn column_sums_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let columns = 1u << p.log_columns;
     let column = unit_of(group, groups) * columns + (thread & (columns - 1u));
@@ -50,8 +50,8 @@ fn column_sums_f32(
             sum = add_up(sum, value);
         }
     }
-    let total = fold(thread, columns, sum);
+    let total = fold(vec2<f32>(sum.high, sum.low), columns, thread{{LANE}});
     if thread < columns && column < p.cols {
-        out[p.out_offset + column] += total.high + total.low;
+        out[p.out_offset + column] += total.x + total.y;
     }
 }

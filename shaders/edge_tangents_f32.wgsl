@@ -38,7 +38,7 @@ struct Params {
 fn edge_tangents_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let unit = unit_of(group, groups);
     let columns = 1u << p.log_columns;
@@ -53,8 +53,8 @@ fn edge_tangents_f32(
             sum = add_up(sum, fma(value, value, p.zero));
         }
     }
-    let total = fold(thread, columns, sum);
+    let total = fold(vec2<f32>(sum.high, sum.low), columns, thread{{LANE}});
     if thread < columns && inside {
-        out[p.out_offset + i * p.out_stride + j] += total.high + total.low;
+        out[p.out_offset + i * p.out_stride + j] += total.x + total.y;
     }
 }

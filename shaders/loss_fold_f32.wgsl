@@ -34,7 +34,7 @@ const COUNTED = 1u;
 fn loss_fold_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let run = unit_of(group, groups);
     if run >= p.runs {
@@ -47,8 +47,8 @@ fn loss_fold_f32(
         loss = add_up(loss, losses[at]);
         right = add_up(right, losses[at + 1u]);
     }
-    loss = fold(thread, 1u, loss);
-    right = fold(thread, 1u, right);
+    let losses_in_all = fold(vec2<f32>(loss.high, loss.low), 1u, thread{{LANE}});
+    let right_in_all = fold(vec2<f32>(right.high, right.low), 1u, thread{{LANE}});
     var row = run;
     if (p.flags & COUNTED) != 0u {
         row += index[p.index_at] * p.runs;
@@ -56,8 +56,8 @@ fn loss_fold_f32(
     if thread == 0u && row < p.out_rows {
         let at = p.out_offset + row * p.out_stride;
         // The low part of an infinite sum is not a number.
-        let finite = (bitcast<u32>(loss.high) & 0x7f800000u) != 0x7f800000u;
-        out[at] += loss.high + select(0.0, loss.low, finite);
-        out[at + 1u] += right.high + right.low;
+        let finite = (bitcast<u32>(losses_in_all.x) & 0x7f800000u) != 0x7f800000u;
+        out[at] += losses_in_all.x + select(0.0, losses_in_all.y, finite);
+        out[at + 1u] += right_in_all.x + right_in_all.y;
     }
 }

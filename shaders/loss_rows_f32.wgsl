@@ -5,7 +5,7 @@
 //   losses  [rows][2]      from row first_row on: log sum exp(x) - x of the label, and 1 or 0; zeros for rows left out
 //
 // Workgroup: {{THREADS}} invocations for a row.
-// Workgroup memory: a number for each invocation, and a place.
+// Workgroup memory: for each invocation a number with its place, and a number.
 // Accuracy: log sum exp is the largest logit and log(1 + sum of the others' exp): the sum in f32, exp and log to 2 ulp, so
 // that losses near 0 keep their digits. Rows with a NaN or an infinity above all are NaN.
 //
@@ -30,18 +30,25 @@ struct Params {
 
 const NOWHERE = 0xffffffffu;
 
-var<workgroup> places: array<u32, {{THREADS}}>;
-
 @include "frag/unit.wgsl"
-@include "frag/total.wgsl"
+@include "frag/sum_of.wgsl" name=total_of T=f32
 @include "frag/exp_below.wgsl"
 @include "frag/log_one_plus.wgsl"
+
+// The larger of two numbers, as bits with their places; the first where they are equal.
+fn best_of_join(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    let own = bitcast<f32>(a.x);
+    let other = bitcast<f32>(b.x);
+    return select(a, b, other > own || (other == own && b.y < a.y));
+}
+
+@include "frag/reduce_{{REDUCE}}.wgsl" name=best_of T=vec2<u32>
 
 @compute @workgroup_size({{THREADS}})
 fn loss_rows_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let row = unit_of(group, groups);
     if row >= p.rows {
@@ -61,23 +68,10 @@ fn loss_rows_f32(
             best_at = j;
         }
     }
-    numbers[thread] = best;
-    places[thread] = best_at;
-    workgroupBarrier();
-    for (var half = {{THREADS / 2}}u; half > 0u; half /= 2u) {
-        if thread < half {
-            let other = numbers[thread + half];
-            let other_at = places[thread + half];
-            if other > numbers[thread] || (other == numbers[thread] && other_at < places[thread]) {
-                numbers[thread] = other;
-                places[thread] = other_at;
-            }
-        }
-        workgroupBarrier();
-    }
-    let largest = numbers[0];
-    let place = places[0];
-    let wrong = total(thread, bad);
+    let found = best_of(vec2<u32>(bitcast<u32>(best), best_at), 1u, thread{{LANE}});
+    let largest = bitcast<f32>(found.x);
+    let place = found.y;
+    let wrong = total_of(bad, 1u, thread{{LANE}});
 
     var sum = 0.0;
     if wrong == 0.0 && place != NOWHERE {
@@ -87,7 +81,7 @@ fn loss_rows_f32(
             }
         }
     }
-    let rest = total(thread, sum);
+    let rest = total_of(sum, 1u, thread{{LANE}});
     if thread != 0u {
         return;
     }

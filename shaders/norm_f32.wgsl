@@ -34,13 +34,13 @@ const HAS_B = 4u;
 
 @include "frag/unit.wgsl"
 @include "frag/accurate.wgsl"
-@include "frag/reduce.wgsl" name=total_of T=f32
+@include "frag/sum_of.wgsl" name=total_of T=f32
 
 @compute @workgroup_size({{THREADS}})
 fn norm_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let row = unit_of(group, groups);
     if row >= p.rows {
@@ -52,14 +52,14 @@ fn norm_f32(
         for (var c = thread; c < p.cols; c += {{THREADS}}u) {
             mean += x[of_x + c];
         }
-        mean = total_of(mean, thread) * p.share;
+        mean = total_of(mean, 1u, thread{{LANE}}) * p.share;
     }
     var square = 0.0;
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         let centred = x[of_x + c] - mean;
         square = fma(centred, centred, square);
     }
-    let inverse = inverse_root(fma(total_of(square, thread), p.share, p.eps));
+    let inverse = inverse_root(fma(total_of(square, 1u, thread{{LANE}}), p.share, p.eps));
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         var value = (x[of_x + c] - mean) * inverse;
         if (p.flags & HAS_W) != 0u {

@@ -63,13 +63,13 @@ const NORMALISE_COTANGENT = 5u;
 
 @include "frag/unit.wgsl"
 @include "frag/accurate.wgsl"
-@include "frag/reduce.wgsl" name=totals_of T=vec2<f32>
+@include "frag/sum_of.wgsl" name=totals_of T=vec2<f32>
 
 @compute @workgroup_size({{THREADS}})
 fn norm_half_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let row = unit_of(group, groups);
     if row >= p.stacked {
@@ -83,7 +83,7 @@ fn norm_half_f32(
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         mean += x[of_x + c];
     }
-    mean = totals_of(vec2<f32>(mean, 0.0), thread).x * p.share;
+    mean = totals_of(vec2<f32>(mean, 0.0), 1u, thread{{LANE}}).x * p.share;
 
     // The sum of g and that of c g, for g = dx, or c in its place.
     var sums = vec2<f32>();
@@ -96,7 +96,7 @@ fn norm_half_f32(
             }
             sums = fma(vec2<f32>(g), vec2<f32>(1.0, centred), sums);
         }
-        sums = totals_of(sums, thread);
+        sums = totals_of(sums, 1u, thread{{LANE}});
     }
 
     var inverse = 0.0;

@@ -44,7 +44,7 @@ const ADDS = 16u;
 
 @include "frag/unit.wgsl"
 @include "frag/accurate.wgsl"
-@include "frag/reduce.wgsl" name=totals_of T=vec2<f32>
+@include "frag/sum_of.wgsl" name=totals_of T=vec2<f32>
 
 // The gain of a column, where it is applied before or after the Jacobian.
 fn gain(column: u32, before: bool) -> f32 {
@@ -58,7 +58,7 @@ fn gain(column: u32, before: bool) -> f32 {
 fn norm_slope_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let unit = unit_of(group, groups);
     let first = unit / p.rows * {{PROBES}}u;
@@ -73,14 +73,14 @@ fn norm_slope_f32(
         for (var c = thread; c < p.cols; c += {{THREADS}}u) {
             mean += x[of_x + c];
         }
-        mean = totals_of(vec2<f32>(mean, 0.0), thread).x * p.share;
+        mean = totals_of(vec2<f32>(mean, 0.0), 1u, thread{{LANE}}).x * p.share;
     }
     var found = vec2<f32>();
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         let centred = x[of_x + c] - mean;
         found = fma(vec2<f32>(centred), vec2<f32>(centred, 1.0), found);
     }
-    found = totals_of(found, thread);
+    found = totals_of(found, 1u, thread{{LANE}});
     let inverse = inverse_root(fma(found.x, p.share, p.eps));
     let rest = found.y;
 
@@ -91,7 +91,7 @@ fn norm_slope_f32(
             let g = dx[given + c] * gain(c, true);
             sums = fma(vec2<f32>(g), vec2<f32>(1.0, x[of_x + c] - mean), sums);
         }
-        sums = totals_of(sums, thread);
+        sums = totals_of(sums, 1u, thread{{LANE}});
         let shift = select(0.0, sums.x * p.share, layer);
         // mean(n (g - shift)) / s.
         let along = (sums.y - shift * rest) * p.share * inverse * inverse;

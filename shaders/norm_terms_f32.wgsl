@@ -46,13 +46,13 @@ struct Params {
 const HAS_V = 1u;
 
 @include "frag/unit.wgsl"
-@include "frag/total.wgsl"
+@include "frag/sum_of.wgsl" name=total_of T=f32
 
 @compute @workgroup_size({{THREADS}})
 fn norm_terms_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let row = unit_of(group, groups);
     if row >= p.rows {
@@ -63,19 +63,19 @@ fn norm_terms_f32(
     for (var i = thread; i < p.cols; i += {{THREADS}}u) {
         sum += x[first + i];
     }
-    let mean = total(thread, sum) / p.width;
+    let mean = total_of(sum, 1u, thread{{LANE}}) / p.width;
     sum = 0.0;
     for (var i = thread; i < p.cols; i += {{THREADS}}u) {
         sum += x[first + i] - mean;
     }
-    let rest = total(thread, sum) / p.width;
+    let rest = total_of(sum, 1u, thread{{LANE}}) / p.width;
     sum = 0.0;
     for (var i = thread; i < p.cols; i += {{THREADS}}u) {
         let centred = (x[first + i] - mean) - rest;
         c[p.c_offset + row * p.c_stride + i] = centred;
         sum = fma(centred, centred, sum);
     }
-    let square = total(thread, sum);
+    let square = total_of(sum, 1u, thread{{LANE}});
     if thread != 0u {
         return;
     }

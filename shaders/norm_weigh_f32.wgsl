@@ -25,13 +25,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 
 @include "frag/unit.wgsl"
-@include "frag/total.wgsl"
+@include "frag/sum_of.wgsl" name=total_of T=f32
 
 @compute @workgroup_size({{THREADS}})
 fn norm_weigh_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let row = unit_of(group, groups);
     if row >= p.rows {
@@ -44,7 +44,7 @@ fn norm_weigh_f32(
             sum = fma(c[first + i], out[first + i], sum);
         }
     }
-    let square = total(thread, sum);
+    let square = total_of(sum, 1u, thread{{LANE}});
     var root = abs(k[row]);
     if p.mode == 1u {
         root = sqrt(k[row]);

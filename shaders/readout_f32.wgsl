@@ -33,15 +33,14 @@ struct Params {
 @group(0) @binding(4) var<storage, read> index: array<u32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
-var<workgroup> sums: array<f32, {{LINES * LANES}}>;
-
 @include "frag/unit.wgsl"
+@include "frag/sum_of.wgsl" name=totals_of T=f32
 
 @compute @workgroup_size({{THREADS}})
 fn readout_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let unit = unit_of(group, groups);
     let feature = unit / p.row_tiles;
@@ -60,16 +59,10 @@ fn readout_f32(
             sum = fma(x[of_x + c], w_t[feature * p.d + c], sum);
         }
     }
-    sums[thread] = sum;
-    workgroupBarrier();
-    for (var half = {{LANES}}u / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            sums[thread] += sums[thread + half];
-        }
-        workgroupBarrier();
-    }
+    // Rows are the columns of what is reduced.
+    let total = totals_of(sum, {{LINES}}u, lane * {{LINES}}u + thread / {{LANES}}u{{LANE}});
     if own && lane == 0u {
         let to = p.y_offset + i * p.y_stride + feature;
-        y[to] += sums[thread];
+        y[to] += total;
     }
 }

@@ -24,14 +24,14 @@ struct Params {
 
 @include "frag/unit.wgsl"
 @include "frag/exp_below.wgsl"
-@include "frag/reduce.wgsl" name=total_of T=f32
-@include "frag/reduce_max.wgsl" name=largest_of
+@include "frag/sum_of.wgsl" name=total_of T=f32
+@include "frag/largest_of.wgsl" name=largest_of
 
 @compute @workgroup_size({{THREADS}})
 fn softmax_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let row = unit_of(group, groups);
     if row >= p.rows {
@@ -43,12 +43,12 @@ fn softmax_f32(
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         largest = max(largest, x[of_x + c]);
     }
-    largest = largest_of(largest, thread);
+    largest = largest_of(largest, 1u, thread{{LANE}});
     var total = 0.0;
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         total += exp_below(x[of_x + c] - largest, 0.0);
     }
-    let inverse = 1.0 / total_of(total, thread);
+    let inverse = 1.0 / total_of(total, 1u, thread{{LANE}});
     let to = p.y_offset + row * p.y_stride;
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         let value = x[of_x + c];

@@ -28,13 +28,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dy: array<f32>;
 
 @include "frag/unit.wgsl"
-@include "frag/reduce.wgsl" name=total_of T=f32
+@include "frag/sum_of.wgsl" name=total_of T=f32
 
 @compute @workgroup_size({{THREADS}})
 fn solu_tangent_f32(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+@include "frag/own_{{REDUCE}}.wgsl"
 ) {
     let row = unit_of(group, groups);
     if row >= p.stacked {
@@ -49,7 +49,7 @@ fn solu_tangent_f32(
         let weight = s[s_row + c] * select(1.0, x[x_row + c], p.transpose != 0u);
         share = fma(weight, dx[dx_row + c], share);
     }
-    share = total_of(share, thread);
+    share = total_of(share, 1u, thread{{LANE}});
     for (var c = thread; c < p.cols; c += {{THREADS}}u) {
         let value = x[x_row + c];
         let weight = s[s_row + c];

@@ -14,6 +14,7 @@ use crate::kernel::sheet::Sheet;
 use crate::kernel::wgsl::activation::{
     self, ACTIVATION, ActivationParams, HAS_DU, HAS_DV, HAS_U, PROBES, TANGENT, TangentParams,
 };
+use crate::kernel::wgsl::reduce::row_threads;
 use crate::kernel::wgsl::softmax::{self, SOFTMAX, SoftmaxParams, SoluTangentParams};
 use crate::kernel::wgsl::{Limits, flags};
 
@@ -40,7 +41,7 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
             y_stride: y.stride as u32,
             solu: 1,
         };
-        at.record(&SOFTMAX, &softmax::configuration(), storage, &params, u64::from(piece.n()))
+        at.record(&SOFTMAX, &softmax::configuration(row_threads(x.cols)), storage, &params, u64::from(piece.n()))
     };
     all.into_iter().map(each).collect()
 }
@@ -78,7 +79,7 @@ fn solu_derivatives(at: &WgpuPlace, a: &TangentArgs, piece: &Piece) -> Result<[R
         y_stride: cols,
         solu: 0,
     };
-    let first = at.record(&SOFTMAX, &softmax::configuration(), storage, &params, u64::from(rows))?;
+    let first = at.record(&SOFTMAX, &softmax::configuration(row_threads(x.cols)), storage, &params, u64::from(rows))?;
     let mut storage = at.storage();
     let x_offset = storage.read(&x)?;
     storage.read_buffer(s, 0..x.rows * x.cols)?;
@@ -94,7 +95,13 @@ fn solu_derivatives(at: &WgpuPlace, a: &TangentArgs, piece: &Piece) -> Result<[R
         dy_stride: dy.stride as u32,
         transpose: a.transpose.into(),
     };
-    let second = at.record(&softmax::TANGENT, &softmax::tangent_configuration(), storage, &params, u64::from(piece.stacked()))?;
+    let second = at.record(
+        &softmax::TANGENT,
+        &softmax::tangent_configuration(row_threads(x.cols)),
+        storage,
+        &params,
+        u64::from(piece.stacked()),
+    )?;
     Ok([first, second])
 }
 

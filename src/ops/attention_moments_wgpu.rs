@@ -12,7 +12,7 @@ use crate::device::wgpu::Recorded;
 use crate::device::{DType, View};
 use crate::error::Result;
 use crate::kernel::wgsl::Limits;
-use crate::kernel::wgsl::attention_tiles::{CONTRACT, ContractParams, lanes};
+use crate::kernel::wgsl::attention_tiles::{CONTRACT, ContractParams, contract as contraction};
 
 /// `R_ht`, `[heads][d_head][queries][d_v]`.
 const R: usize = FURTHER;
@@ -162,7 +162,7 @@ fn contract(a: &Args, t: &Tile, queries: &View, group: usize, at: &WgpuPlace) ->
         q_row: queries.stride as u32,
     };
     storage.write_buffer(at.scratch(RIGHT), 0..units * d)?;
-    at.record(&CONTRACT, &lanes(), storage, &params, units as u64)
+    at.record(&CONTRACT, &contraction(), storage, &params, units as u64)
 }
 
 /// Scratch memory; `None` where there is no kernel.

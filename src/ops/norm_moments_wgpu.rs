@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::kernel::norm_terms::Root;
 use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::norm_terms::{HAS_V, TERMS, TermParams, WEIGH, WeighParams, configuration};
+use crate::kernel::wgsl::reduce::row_threads;
 
 /// Numbers of the scratch buffers: c; c times a root; s1 and k3 of each row.
 const C: usize = 0;
@@ -80,7 +81,7 @@ impl<'a> Terms<'a> {
             shift: self.shift as f32,
             scale: self.scale as f32,
         };
-        at.record(&TERMS, &configuration(), storage, &params, rows as u64)
+        at.record(&TERMS, &configuration(row_threads(cols)), storage, &params, rows as u64)
     }
     /// Those of a piece.
     fn of(&self, piece: &Piece) -> Self {
@@ -174,7 +175,7 @@ fn weigh(c: &Rows, root: Root, at: &WgpuPlace) -> Result<Recorded> {
     storage.read_buffer(at.scratch(K), 0..c.rows)?;
     storage.write_buffer(at.scratch(WEIGHTED), 0..elements)?;
     let params = WeighParams { rows: c.rows as u32, cols: c.cols as u32, stride: c.stride as u32, mode: root as u32 };
-    at.record(&WEIGH, &configuration(), storage, &params, c.rows as u64)
+    at.record(&WEIGH, &configuration(row_threads(c.cols)), storage, &params, c.rows as u64)
 }
 
 fn row_terms(a: &RowArgs) -> Terms<'_> {

@@ -15,6 +15,7 @@ use crate::kernel::wgsl::norm::{
     ADDS, HALF, HAS_B, HAS_W, HalfParams, NORM, NormParams, PROBES, RMS, SLOPE, SlopeParams, TRANSPOSE, configuration,
     half_configuration, slope_configuration,
 };
+use crate::kernel::wgsl::reduce::row_threads;
 use crate::kernel::wgsl::{Limits, flags};
 
 macro_rules! fits {
@@ -68,7 +69,7 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
             share: share(&x),
             flags: flags([(a.kind == Kind::Rms, RMS), (a.w.is_some(), HAS_W), (a.b.is_some(), HAS_B)]),
         };
-        at.record(&NORM, &configuration(), storage, &params, u64::from(piece.n()))
+        at.record(&NORM, &configuration(row_threads(x.cols)), storage, &params, u64::from(piece.n()))
     };
     cut(&[&a.x, &a.y], &[], at.limits().binding).unwrap_or_default().into_iter().map(each).collect()
 }
@@ -102,7 +103,7 @@ fn slope(a: &Slope, piece: &Piece, at: &WgpuPlace) -> Result<Recorded> {
         flags: flags(set),
     };
     let groups = u64::from(piece.n()) * u64::from(probes.div_ceil(PROBES));
-    at.record(&SLOPE, &slope_configuration(), storage, &params, groups)
+    at.record(&SLOPE, &slope_configuration(row_threads(x.cols)), storage, &params, groups)
 }
 
 /// The launches of a pass of a half.
@@ -150,5 +151,5 @@ fn half(a: &Pass, piece: &Piece, at: &WgpuPlace) -> Result<Recorded> {
         share: share(&x),
         accumulate: a.accumulate.into(),
     };
-    at.record(&HALF, &half_configuration(joint), storage, &params, u64::from(piece.stacked()))
+    at.record(&HALF, &half_configuration(row_threads(x.cols), joint), storage, &params, u64::from(piece.stacked()))
 }

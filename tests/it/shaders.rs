@@ -18,10 +18,13 @@ fn each(mut f: impl FnMut(&'static Kernel, &Configuration, &Module)) {
     }
 }
 
-/// What a configuration may ask of a device: nothing, or immediates where it says so.
+/// What a configuration may ask of a device: nothing, or immediates or subgroups where it says so.
 fn capabilities(configuration: &Configuration) -> Capabilities {
-    let immediates = configuration.constants.get_word("PARAMS") == Some("immediates");
-    if immediates { Capabilities::IMMEDIATES } else { Capabilities::empty() }
+    let says = |word, value| configuration.constants.get_word(word) == Some(value);
+    let mut all = Capabilities::empty();
+    all.set(Capabilities::IMMEDIATES, says("PARAMS", "immediates"));
+    all.set(Capabilities::SUBGROUP, says("REDUCE", "subgroup"));
+    all
 }
 
 fn validate(configuration: &Configuration, module: &Module) -> ModuleInfo {
@@ -50,15 +53,26 @@ fn every_shader_is_valid_without_optional_capabilities_and_translates_for_every_
         assert_eq!(workgroup(&module), (configuration.threads, configuration.shared), "{name}");
 
         let options = spv::PipelineOptions { shader_stage: entry.0, entry_point: entry.1.clone() };
-        let words = spv::write_vec(&module, &info, &Default::default(), Some(&options)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // Vulkan 1.1, Metal 2.3 and shader model 6.0 have subgroups; what has none is written for those before.
+        let subgroups = capabilities(configuration).contains(Capabilities::SUBGROUP);
+        let lang_version = if subgroups { (1, 3) } else { spv::Options::default().lang_version };
+        let target = spv::Options { lang_version, ..Default::default() };
+        let words = spv::write_vec(&module, &info, &target, Some(&options)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let options = msl::PipelineOptions { entry_point: Some(entry.clone()), ..Default::default() };
-        let (metal, _) =
-            msl::write_string(&module, &info, &Default::default(), &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let lang_version = if subgroups { (2, 3) } else { msl::Options::default().lang_version };
+        let target = msl::Options { lang_version, ..Default::default() };
+        let (metal, _) = msl::write_string(&module, &info, &target, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
         let mut direct = String::new();
         let (target, options) = (hlsl::Options::default(), hlsl::PipelineOptions { entry_point: Some(entry) });
-        let target = hlsl::Options { immediates_target: Some(hlsl::BindTarget::default()), ..target };
+        let shader_model = if subgroups { hlsl::ShaderModel::V6_0 } else { target.shader_model };
+        let target = hlsl::Options { immediates_target: Some(hlsl::BindTarget::default()), shader_model, ..target };
         hlsl::Writer::new(&mut direct, &target, &options).write(&module, &info, None).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(words.len() > 100 && metal.contains("kernel void") && direct.contains("numthreads"), "{name}");
+        assert_eq!((metal.contains("simd_shuffle("), direct.contains("WaveReadLaneAt(")), (subgroups, subgroups), "{name}");
+        if subgroups {
+            let bare = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
+            assert!(bare.is_err(), "{name}: a text with subgroups that validates without them");
+        }
         count += 1;
     });
     assert!(count > 100, "{count}");

@@ -10,6 +10,7 @@ mod launch;
 mod pipeline;
 mod probe;
 mod report;
+mod subgroups;
 mod weights;
 
 use std::any::Any;
@@ -23,6 +24,7 @@ pub use buffer::{View, WgpuBuffer};
 pub use launch::{Binding, Launch, Recorded, grid};
 pub use pipeline::Pipeline;
 pub use probe::Exactness;
+pub use subgroups::Subgroups;
 
 use crate::error::{Error, Result};
 use crate::kernel::wgsl;
@@ -40,6 +42,8 @@ pub struct Options {
     pub immediates: bool,
     /// Whether weights that lose nothing by it are kept as f16 or bf16.
     pub narrow_weights: bool,
+    /// Whether numbers are joined by subgroups where the adapter has them.
+    pub subgroups: bool,
     /// Whether shaders keep the bounds checks that wgpu adds to them.
     pub runtime_checks: bool,
     /// Words of the shaders and what to put in their place: a bug that a test plants. Such shaders keep
@@ -54,6 +58,7 @@ impl Default for Options {
             largest_grid: None,
             immediates: true,
             narrow_weights: true,
+            subgroups: true,
             runtime_checks: false,
             planted: None,
         }
@@ -72,6 +77,7 @@ pub struct Wgpu {
     limits: Limits,
     options: Options,
     exactness: Exactness,
+    subgroups: Subgroups,
     failure: Failure,
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// Weights by the address of their host copy.
@@ -98,7 +104,8 @@ impl Wgpu {
         if let Some(bytes) = options.largest_binding {
             limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);
         }
-        let wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY;
+        let mut wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY;
+        wanted.set(Features::SUBGROUP, options.subgroups);
         let descriptor = ::wgpu::DeviceDescriptor {
             label: Some("mechgraph"),
             required_features: raw.features() & wanted,
@@ -116,10 +123,24 @@ impl Wgpu {
             device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         });
         let (pipelines, tensors, tables) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let exactness = Exactness::default();
-        let mut this =
-            Self { device, queue, adapter, limits, options, exactness, failure, pipelines, tensors, tables, spare, spare_input };
+        let (exactness, subgroups) = (Exactness::default(), Subgroups::Absent);
+        let mut this = Self {
+            device,
+            queue,
+            adapter,
+            limits,
+            options,
+            exactness,
+            subgroups,
+            failure,
+            pipelines,
+            tensors,
+            tables,
+            spare,
+            spare_input,
+        };
         this.exactness = probe::run(&this)?;
+        this.subgroups = subgroups::run(&this)?;
         Ok(this)
     }
 
@@ -131,13 +152,17 @@ impl Wgpu {
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
     }
-    /// One line for people: the adapter, its driver, and how exact its arithmetic is.
+    /// One line for people: the adapter, its driver, how exact its arithmetic is, and its subgroups.
     pub fn describe(&self) -> String {
-        format!("{}; {}", self.adapter, self.exactness)
+        format!("{}; {}; {}", self.adapter, self.exactness, self.subgroups)
     }
     /// Which error-free transformations the adapter keeps exact.
     pub fn exactness(&self) -> Exactness {
         self.exactness
+    }
+    /// What its subgroups were found to be.
+    pub fn subgroups(&self) -> Subgroups {
+        self.subgroups
     }
     /// The adapter's limits, as far as this device may use them.
     pub fn limits(&self) -> &Limits {
@@ -152,6 +177,7 @@ impl Wgpu {
             immediates: if immediates { self.limits.max_immediate_size } else { 0 },
             binding: self.binding_elements(),
             exact_sums: self.exactness.two_sum,
+            subgroups: matches!(self.subgroups, Subgroups::Of(_)),
         }
     }
     /// Waits until everything that was submitted has run.

@@ -79,7 +79,8 @@ impl Wgpu {
         // build: every access to a binding is behind a comparison with sizes in the parameter block,
         // which the launchers check against the bindings that they make, numbers that were read from a
         // buffer too; every index into workgroup memory is below a constant of the text; every loop
-        // counts up to a bound that no iteration changes, or takes bits off a number until it is 0. The
+        // counts up to a bound that no iteration changes, or halves a number down to such a bound, or takes
+        // bits off it until it is 0. The
         // tests run the operations with and without the checks and compare all bytes.
         let module = self.scoped(|| unsafe { self.device.create_shader_module_trusted(descriptor, checks) }, refused)?;
         let constants = overrides(configuration);

@@ -7,6 +7,7 @@
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
 use super::super::template::Constants;
+use super::reduce::{barriers, ways};
 
 params! {
     /// `attention_centre_f32`: `y = x` less the mean over the keys of each sequence.
@@ -115,16 +116,16 @@ pub fn configuration() -> Configuration {
     Configuration { name: "rows".into(), constants: Constants::default(), threads: THREADS, shared: 0 }
 }
 
-/// That of a kernel whose invocations exchange a number each.
-pub fn lanes() -> Configuration {
-    Configuration { name: "lanes".into(), shared: 4 * THREADS, ..configuration() }
+/// That of `attention_contract_f32`, which adds up a number of each invocation.
+pub fn contract() -> Configuration {
+    barriers(Configuration { shared: 4 * THREADS, ..configuration() })
 }
 
-/// That of [`OMEGA`]; by `quads` where every row of every head of q and of k begins at a multiple of 4 and has whole quads.
+/// That of [`OMEGA`], which has a sum, a maximum and a weight of each invocation; by `quads` where every row of every head of q and of k begins at a multiple of 4 and has whole quads.
 pub fn omega(quads: bool) -> Configuration {
     let constants = super::vector(Constants::default(), quads);
     let name = constants.get_word("VECTOR").unwrap_or_default().into();
-    Configuration { name, constants, ..lanes() }
+    barriers(Configuration { name, constants, shared: 12 * THREADS, ..configuration() })
 }
 
 macro_rules! kernels {
@@ -136,22 +137,22 @@ macro_rules! kernels {
             language: Language::Wgsl,
             source: include_str!(concat!("../../../shaders/", $file, ".wgsl")),
             params: <$params>::FIELDS,
-            configurations: || $configurations.into(),
+            configurations: || $configurations,
         };)*
     };
 }
 
 kernels! {
     /// Rows less the mean of their sequence.
-    CENTRE = "attention_centre_f32", CentreParams, [configuration()];
+    CENTRE = "attention_centre_f32", CentreParams, vec![configuration()];
     /// Patterns and value deviations.
-    OMEGA = "attention_omega_f32", OmegaParams, [false, true].map(omega);
+    OMEGA = "attention_omega_f32", OmegaParams, ways([false, true].map(omega));
     /// Rows of q weighted with products of deviations.
-    CONTRACT = "attention_contract_f32", ContractParams, [lanes()];
+    CONTRACT = "attention_contract_f32", ContractParams, ways([contract()]);
     /// Changes of the scores along directions.
-    DIRECTIONS = "attention_directions_f32", DirectionsParams, [configuration()];
+    DIRECTIONS = "attention_directions_f32", DirectionsParams, vec![configuration()];
     /// Changes of the values along directions.
-    VALUES = "attention_values_f32", ValuesParams, [configuration()];
+    VALUES = "attention_values_f32", ValuesParams, vec![configuration()];
     /// Sums of squared Jacobians.
-    SQUARES = "attention_squares_f32", SquaresParams, [configuration()];
+    SQUARES = "attention_squares_f32", SquaresParams, vec![configuration()];
 }

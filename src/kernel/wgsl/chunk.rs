@@ -5,6 +5,7 @@ use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
 use super::super::sheet::THREADS;
 use super::super::template::Constants;
+use super::reduce::{barriers, ways};
 
 params! {
     /// `chunk_f32`: rows of chunk `index`, those of some probes and of some of their rows.
@@ -83,7 +84,7 @@ pub fn configuration() -> Configuration {
 /// Of `readout_f32`: memory for a sum of each invocation.
 pub fn readout_configuration() -> Configuration {
     let constants = Constants::default().ints([("LINES", LINES), ("LANES", LANES)]);
-    Configuration { name: "rows".into(), constants, threads: LINES * LANES, shared: 4 * LINES * LANES }
+    barriers(Configuration { name: "rows".into(), constants, threads: LINES * LANES, shared: 4 * LINES * LANES })
 }
 
 pub static CHUNK: Kernel = Kernel {
@@ -101,5 +102,5 @@ pub static READOUT: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/readout_f32.wgsl"),
     params: ReadoutParams::FIELDS,
-    configurations: || vec![readout_configuration()],
+    configurations: || ways([readout_configuration()]),
 };

@@ -2,6 +2,7 @@
 
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
+use super::reduce::ways;
 
 params! {
     /// `edge_tangents_f32`: `out[i, j] += sum_t y[r n + t, i]^2` for the feature `j = index * of_chunk + first_probe + r`.
@@ -79,7 +80,7 @@ pub static TANGENTS: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/edge_tangents_f32.wgsl"),
     params: EdgeTangentParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || ways([configuration()]),
 };
 
 pub static COTANGENTS: Kernel = Kernel {
@@ -88,5 +89,5 @@ pub static COTANGENTS: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/edge_cotangents_f32.wgsl"),
     params: EdgeCotangentParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || ways([configuration()]),
 };

@@ -3,6 +3,7 @@
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
 use super::super::template::Constants;
+use super::reduce::{barriers, row, ways};
 
 params! {
     /// `loss_rows_f32`: the cross-entropy of every row of logits, and whether its largest logit is the label's.
@@ -55,14 +56,12 @@ const RUN: u32 = 64;
 
 /// The configuration of `loss_rows_f32`.
 pub fn rows() -> Configuration {
-    let constants = Constants::default().int("THREADS", ROW as usize);
-    Configuration { name: "row".into(), constants, threads: ROW, shared: 8 * ROW }
+    row(ROW, 3)
 }
 
 /// The configuration of `loss_fold_f32`.
 pub fn fold() -> Configuration {
-    let constants = Constants::default().int("THREADS", RUN as usize);
-    Configuration { name: "run".into(), constants, threads: RUN, shared: 8 * RUN }
+    barriers(Configuration { name: "run".into(), constants: Constants::default(), threads: RUN, shared: 8 * RUN })
 }
 
 pub static ROWS: Kernel = Kernel {
@@ -71,7 +70,7 @@ pub static ROWS: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/loss_rows_f32.wgsl"),
     params: LossRowsParams::FIELDS,
-    configurations: || vec![rows()],
+    configurations: || ways([rows()]),
 };
 
 pub static FOLD: Kernel = Kernel {
@@ -80,5 +79,5 @@ pub static FOLD: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/loss_fold_f32.wgsl"),
     params: LossFoldParams::FIELDS,
-    configurations: || vec![fold()],
+    configurations: || ways([fold()]),
 };

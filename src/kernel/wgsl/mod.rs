@@ -15,7 +15,10 @@
 //! - Workgroups are numbered by `frag/unit.wgsl` (`frag/sheet.wgsl` for matrices element by element), because a grid above
 //!   65,535 has two dimensions and may hold more workgroups than asked for. An invocation without work leaves before or
 //!   after every barrier, a workgroup as a whole.
-//! - No subgroups, no f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
+//! - Numbers of a workgroup are joined by `frag/reduce_*.wgsl`, along one tree whether an adapter has subgroups or not
+//!   ([`reduce`]). No other text has subgroup operations, and none assumes how large a subgroup is or which invocations it
+//!   has. naga 30 takes them without the `enable subgroups;` that a browser asks for, and refuses that line.
+//! - No f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
 //!   fragments `exp_below`, `logistic`, `act_*` and `accurate` are not.
 
 pub mod activation;
@@ -39,6 +42,7 @@ pub mod peaks;
 pub mod probe;
 pub mod probes;
 pub mod product;
+pub mod reduce;
 pub mod rope;
 pub mod softmax;
 pub mod sums;
@@ -90,6 +94,7 @@ pub static KERNELS: &[&Kernel] = &[
     &peaks::LISTS,
     &peaks::PEAKS,
     &probe::PROBE,
+    &probe::REDUCE,
     &probes::PROBE_ROWS,
     &probes::PROBE_SUMS,
     &product::PRODUCT,
@@ -114,12 +119,20 @@ pub struct Limits {
     pub binding: usize,
     /// Whether TwoSum is exact, and so sums over many rows are.
     pub exact_sums: bool,
+    /// Whether subgroups join numbers as barriers do.
+    pub subgroups: bool,
 }
 
 impl Limits {
     /// What every implementation of WebGPU offers.
-    pub const BASELINE: Limits =
-        Limits { invocations: 256, workgroup_memory: 16 << 10, immediates: 0, binding: (128 << 18) - 64, exact_sums: true };
+    pub const BASELINE: Limits = Limits {
+        invocations: 256,
+        workgroup_memory: 16 << 10,
+        immediates: 0,
+        binding: (128 << 18) - 64,
+        exact_sums: true,
+        subgroups: false,
+    };
 
     /// Multiprocessors that choices assume, those of a middling GPU: WebGPU does not say how many there are.
     pub const MULTIPROCESSORS: u32 = 32;
@@ -196,7 +209,6 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_fold.wgsl"
     "frag/attention_follow.wgsl"
     "frag/attention_keys.wgsl"
-    "frag/attention_lanes.wgsl"
     "frag/attention_mean.wgsl"
     "frag/attention_note.wgsl"
     "frag/attention_params.wgsl"
@@ -215,6 +227,7 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/element_wide.wgsl"
     "frag/exp_below.wgsl"
     "frag/fold_lanes.wgsl"
+    "frag/largest_of.wgsl"
     "frag/linear_add.wgsl"
     "frag/linear_columns.wgsl"
     "frag/linear_rows.wgsl"
@@ -224,6 +237,8 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/logistic.wgsl"
     "frag/mix.wgsl"
     "frag/order.wgsl"
+    "frag/own_barrier.wgsl"
+    "frag/own_subgroup.wgsl"
     "frag/params_immediates.wgsl"
     "frag/params_uniform.wgsl"
     "frag/probe_params.wgsl"
@@ -232,13 +247,13 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/quad_half.wgsl"
     "frag/quad_v1.wgsl"
     "frag/quad_v4.wgsl"
-    "frag/reduce.wgsl"
-    "frag/reduce_max.wgsl"
+    "frag/reduce_barrier.wgsl"
+    "frag/reduce_subgroup.wgsl"
     "frag/sheet.wgsl"
     "frag/strided_v1.wgsl"
     "frag/strided_v4.wgsl"
+    "frag/sum_of.wgsl"
     "frag/tile_row.wgsl"
-    "frag/total.wgsl"
     "frag/two_product_fma.wgsl"
     "frag/two_product_split.wgsl"
     "frag/two_sum.wgsl"

@@ -2,7 +2,7 @@
 
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
-use super::super::template::Constants;
+use super::reduce::{ROWS, row, ways};
 
 params! {
     /// `norm_f32`: `y = c / sqrt(mean(c^2) + eps) * w + b`, row by row.
@@ -85,26 +85,25 @@ pub const TRANSPOSE: u32 = 8;
 /// What is there is added to.
 pub const ADDS: u32 = 16;
 
-/// Invocations of a workgroup, which has a row.
-const THREADS: u32 = 128;
 /// Probes of a workgroup of `norm_slope_f32`, which share a row of x.
 pub const PROBES: u32 = 8;
 
-/// Of `norm_f32`: memory for a sum.
-pub fn configuration() -> Configuration {
-    Configuration { name: "row".into(), constants: Constants::default(), threads: THREADS, shared: 4 * THREADS }
+/// Of `norm_f32`, with `threads` of [`row_threads`](super::reduce::row_threads) for a row: memory for a sum.
+pub fn configuration(threads: u32) -> Configuration {
+    row(threads, 1)
 }
 
 /// Of `norm_slope_f32`: memory for two sums.
-pub fn slope_configuration() -> Configuration {
-    let constants = Constants::default().int("PROBES", PROBES as usize);
-    Configuration { name: "row".into(), constants, threads: THREADS, shared: 8 * THREADS }
+pub fn slope_configuration(threads: u32) -> Configuration {
+    let base = row(threads, 2);
+    Configuration { constants: base.constants.int("PROBES", PROBES as usize), ..base }
 }
 
 /// Of `norm_half_f32`: memory for two sums; `joint` where its outputs are views of one buffer.
-pub fn half_configuration(joint: bool) -> Configuration {
-    let constants = super::joint(Constants::default(), "OUT_V", ["out", "out_v"], joint);
-    Configuration { name: if joint { "joint" } else { "apart" }.into(), constants, threads: THREADS, shared: 8 * THREADS }
+pub fn half_configuration(threads: u32, joint: bool) -> Configuration {
+    let base = row(threads, 2);
+    let name = format!("{}-{}", if joint { "joint" } else { "apart" }, base.name);
+    Configuration { name, constants: super::joint(base.constants, "OUT_V", ["out", "out_v"], joint), ..base }
 }
 
 pub static NORM: Kernel = Kernel {
@@ -113,7 +112,7 @@ pub static NORM: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/norm_f32.wgsl"),
     params: NormParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || ways(ROWS.map(configuration)),
 };
 
 pub static SLOPE: Kernel = Kernel {
@@ -122,7 +121,7 @@ pub static SLOPE: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/norm_slope_f32.wgsl"),
     params: SlopeParams::FIELDS,
-    configurations: || vec![slope_configuration()],
+    configurations: || ways(ROWS.map(slope_configuration)),
 };
 
 pub static HALF: Kernel = Kernel {
@@ -131,5 +130,5 @@ pub static HALF: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/norm_half_f32.wgsl"),
     params: HalfParams::FIELDS,
-    configurations: || [false, true].map(half_configuration).into(),
+    configurations: || ways(ROWS.into_iter().flat_map(|threads| [false, true].map(|joint| half_configuration(threads, joint)))),
 };

@@ -2,7 +2,7 @@
 
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
-use super::super::template::Constants;
+use super::reduce::{ROWS, row, ways};
 
 params! {
     /// `norm_terms_f32`: `c = x - mean(x)`, `s = sum w / sigma` and `g = shift + scale sum w a / sigma^3` of each row,
@@ -48,13 +48,9 @@ params! {
 /// The variance is given; it is that of the row otherwise.
 pub const HAS_V: u32 = 1;
 
-/// Invocations of a row.
-const THREADS: u32 = 64;
-
-/// The configuration of either kernel.
-pub fn configuration() -> Configuration {
-    let constants = Constants::default().int("THREADS", THREADS as usize);
-    Configuration { name: "row".into(), constants, threads: THREADS, shared: 4 * THREADS }
+/// The configuration of either kernel, with `threads` of [`row_threads`](super::reduce::row_threads) for a row.
+pub fn configuration(threads: u32) -> Configuration {
+    row(threads, 1)
 }
 
 pub static TERMS: Kernel = Kernel {
@@ -63,7 +59,7 @@ pub static TERMS: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/norm_terms_f32.wgsl"),
     params: TermParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || ways(ROWS.map(configuration)),
 };
 
 pub static WEIGH: Kernel = Kernel {
@@ -72,5 +68,5 @@ pub static WEIGH: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/norm_weigh_f32.wgsl"),
     params: WeighParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || ways(ROWS.map(configuration)),
 };

@@ -2,7 +2,7 @@
 
 use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
-use super::super::template::Constants;
+use super::reduce::{ROWS, row, ways};
 
 params! {
     /// `softmax_f32`: `y = softmax(x)` row by row, or `x softmax(x)`.
@@ -39,17 +39,14 @@ params! {
     }
 }
 
-/// Invocations of a workgroup, which has a row.
-const THREADS: u32 = 128;
-
-/// Of `softmax_f32`: memory for a maximum and a sum.
-pub fn configuration() -> Configuration {
-    Configuration { name: "row".into(), constants: Constants::default(), threads: THREADS, shared: 2 * 4 * THREADS }
+/// Of `softmax_f32`, with `threads` of [`row_threads`](super::reduce::row_threads) for a row: memory for a maximum and a sum.
+pub fn configuration(threads: u32) -> Configuration {
+    row(threads, 2)
 }
 
 /// Of `solu_tangent_f32`: memory for a sum.
-pub fn tangent_configuration() -> Configuration {
-    Configuration { name: "row".into(), constants: Constants::default(), threads: THREADS, shared: 4 * THREADS }
+pub fn tangent_configuration(threads: u32) -> Configuration {
+    row(threads, 1)
 }
 
 pub static SOFTMAX: Kernel = Kernel {
@@ -58,7 +55,7 @@ pub static SOFTMAX: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/softmax_f32.wgsl"),
     params: SoftmaxParams::FIELDS,
-    configurations: || vec![configuration()],
+    configurations: || ways(ROWS.map(configuration)),
 };
 
 pub static TANGENT: Kernel = Kernel {
@@ -67,5 +64,5 @@ pub static TANGENT: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/solu_tangent_f32.wgsl"),
     params: SoluTangentParams::FIELDS,
-    configurations: || vec![tangent_configuration()],
+    configurations: || ways(ROWS.map(tangent_configuration)),
 };

@@ -6,6 +6,7 @@ use super::super::params::{Params, params};
 use super::super::registry::{Configuration, Kernel, Language};
 use super::super::sheet::THREADS;
 use super::super::template::Constants;
+use super::reduce::{barriers, ways};
 
 params! {
     /// `column_sums_f32`: `out[c] += sum_i weights[i] x[i, c]`.
@@ -66,8 +67,7 @@ pub fn log_columns(rows: usize, cols: usize) -> u32 {
 
 /// The configuration of kernels that fold lanes of columns, each a pair in workgroup memory.
 pub(super) fn lanes() -> Configuration {
-    let constants = Constants::default().int("THREADS", THREADS as usize);
-    Configuration { name: "lanes".into(), constants, threads: THREADS, shared: 8 * THREADS }
+    barriers(Configuration { name: "lanes".into(), constants: Constants::default(), threads: THREADS, shared: 8 * THREADS })
 }
 
 /// The configuration of `column_sums_f32`.
@@ -87,7 +87,7 @@ pub static COLUMN_SUMS: Kernel = Kernel {
     language: Language::Wgsl,
     source: include_str!("../../../shaders/column_sums_f32.wgsl"),
     params: ColumnSumParams::FIELDS,
-    configurations: || vec![column_sums()],
+    configurations: || ways([column_sums()]),
 };
 
 pub static DERIVATIVES: Kernel = Kernel {

@@ -12,7 +12,7 @@ use crate::device::wgpu::{self, Launch as Dispatch, Recorded, Wgpu, WgpuBuffer};
 use crate::device::{Arena, DType, IntBuffer, Program, Real, Stored, Tensor, View};
 use crate::error::Result;
 use crate::kernel::wgsl::count::{self, COUNT, CountParams};
-use crate::kernel::wgsl::{Limits, Transport};
+use crate::kernel::wgsl::{Limits, Transport, reduce};
 use crate::kernel::{Configuration, Kernel, Params};
 use crate::ops::gram_fold_wgpu;
 use crate::ops::gram_wgpu::{self, GramPending};
@@ -148,7 +148,8 @@ impl WgpuPlace<'_> {
     pub fn storage(&self) -> Storage<'_> {
         Storage::new(self)
     }
-    /// Prepares a launch of `groups` workgroups, which the kernel numbers as `shaders/frag/unit.wgsl` does.
+    /// Prepares a launch of `groups` workgroups, which the kernel numbers as `shaders/frag/unit.wgsl` does; by subgroups where
+    /// the kernel can and the adapter has them.
     pub fn record(
         &self,
         kernel: &Kernel,
@@ -158,6 +159,7 @@ impl WgpuPlace<'_> {
         groups: u64,
     ) -> Result<Recorded> {
         let device = &self.0.device;
+        let configuration = &reduce::of(configuration, &self.limits());
         let pipeline = device.pipeline(kernel, configuration)?;
         let bindings = storage.finish(kernel.name)?;
         device.record(&Dispatch {

@@ -5,7 +5,7 @@ use mechgraph::ops::{Attention, Launch, attention_edges, attention_moments, run_
 
 use super::attention::{on_host, tight};
 use super::planted::{all_caught, all_caught_on_wgpu, bug, run_on};
-use super::{Backend, error, fill, on_every_backend, run};
+use super::{Backend, against_cpu, error, fill, on_every_backend, run};
 
 /// Relative Frobenius errors that results may have.
 fn bar(dtype: DType) -> f64 {
@@ -114,6 +114,17 @@ fn edges(t: Dtypes, c: &Case, k_in: usize, k_out: usize) -> Run {
     args.check().unwrap();
     b.push(Launch::AttentionEdges(args));
     Run { program: b.finish(), inputs, sums: vec![("edges", out)] }
+}
+
+/// Moments and edges of every case in f32.
+pub fn in_f32() -> Vec<against_cpu::Case> {
+    let t = Dtypes { numbers: DType::F32, program: DType::F32 };
+    let runs = cases().into_iter().flat_map(|c| [moments(t, &c), edges(t, &c, 3, 2)]);
+    let plain = |Run { program, inputs, sums }| {
+        let outputs = sums.into_iter().map(|(_, view)| view).collect();
+        against_cpu::Case { program, inputs, ints: vec![], outputs }
+    };
+    runs.map(plain).collect()
 }
 
 /// The sums of a program on the CPU in f64.
@@ -359,8 +370,8 @@ fn bugs_planted_in_closed_forms_on_wgpu_are_caught() {
         bug(
             "attention_omega_f32",
             "weights are read before they are written",
-            "lanes[thread] = weight;\n                workgroupBarrier();",
-            "lanes[thread] = weight;",
+            "weights[thread] = weight;\n                workgroupBarrier();",
+            "weights[thread] = weight;",
         ),
         bug("attention_omega_f32", "the pattern of one node", "fma(w, weight, pattern[pairs + key])", "w * weight"),
         bug("attention_contract_f32", "the tail is left out", "if i + 64u < p.length {", "if i + 128u < p.length {"),
@@ -369,8 +380,8 @@ fn bugs_planted_in_closed_forms_on_wgpu_are_caught() {
         bug(
             "attention_contract_f32",
             "no barrier between the levels of the tree",
-            "lanes[thread + step];\n        }\n        workgroupBarrier();",
-            "lanes[thread + step];\n        }",
+            "total_of_parts[thread + left]);\n        }\n        workgroupBarrier();",
+            "total_of_parts[thread + left]);\n        }",
         ),
         bug(
             "attention_directions_f32",

@@ -46,9 +46,9 @@ impl Plan {
 }
 
 /// Rows, probes of a chunk, columns, probes in all.
-type Shape = (usize, usize, usize, usize);
+pub type Shape = (usize, usize, usize, usize);
 
-const SHAPES: [Shape; 3] = [(1, 1, 1, 1), (3, 4, 5, 5), (7, 3, 260, 5)];
+pub const SHAPES: [Shape; 3] = [(1, 1, 1, 1), (3, 4, 5, 5), (7, 3, 260, 5)];
 
 fn masked(dtype: DType, (n, probes, k, count): Shape, chunk: u32) -> Case {
     let mut p = Plan::new(dtype, chunk);
@@ -77,7 +77,7 @@ fn of_directions(dtype: DType, (n, _, d, count): Shape, chunk: u32) -> Case {
     p.case(y, |index| Launch::Basis(probes::BasisArgs { rows: count, index, y }))
 }
 
-fn read_out(dtype: DType, (n, probes, d, k): Shape, chunk: u32) -> Case {
+pub fn read_out(dtype: DType, (n, probes, d, k): Shape, chunk: u32) -> Case {
     let mut p = Plan::new(dtype, chunk);
     let (x, y) = (p.input(probes * n, d), p.input(n, k));
     let owners: Arc<[usize]> = (0..k).map(|f| f * 5 % (2 * probes + 1)).collect();
@@ -110,7 +110,7 @@ fn probed(dtype: DType, kind: Kind, (samples, positions, d, features, probes): F
 }
 
 /// Samples, positions, probes of a chunk, inputs, outputs.
-const EDGES: [Field; 4] = [(1, 1, 1, 1, 1), (3, 5, 3, 40, 2), (11, 4, 5, 9, 33), (2, 9, 4, 6, 3)];
+pub const EDGES: [Field; 4] = [(1, 1, 1, 1, 1), (3, 5, 3, 40, 2), (11, 4, 5, 9, 33), (2, 9, 4, 6, 3)];
 
 pub fn tangents(dtype: DType, (samples, positions, probes, k_in, k_out): Field, chunk: u32) -> Case {
     let mut p = Plan::new(dtype, chunk);
@@ -304,13 +304,13 @@ fn wgpu_llvmpipe_bugs_planted_in_chunks_are_caught() {
                 "index[p.index_offset] * p.probes + p.first_probe",
                 "index[p.index_offset] * 0u + p.first_probe",
             ),
-            bug("readout_f32", "y is written over", "y[to] += sums[thread];", "y[to] = sums[thread];"),
+            bug("readout_f32", "y is written over", "y[to] += total;", "y[to] = total;"),
             bug("readout_f32", "the last row is left out", "i < p.n;", "i + 1u < p.n;"),
             bug(
                 "readout_f32",
                 "half of the sums are lost",
-                "sums[thread] += sums[thread + half];",
-                "sums[thread] += 0.0 * sums[thread + half];",
+                "totals_of_parts[thread + left]);",
+                "0.0 * totals_of_parts[thread + left]);",
             ),
             bug("probe_rows_f32", "signs do not depend on the sample", "vec2<u32>(row / p.positions, 0u)", "vec2<u32>(0u, 0u)"),
             bug("probe_rows_f32", "a wrong shift", "shifted(z, 27u)", "shifted(z, 26u)"),

@@ -59,14 +59,14 @@ impl Plan {
     }
 }
 
-fn activated(dtype: DType, act: Activation, (n, m, _): (usize, usize, usize)) -> Case {
+pub fn activated(dtype: DType, act: Activation, (n, m, _): (usize, usize, usize)) -> Case {
     let mut p = Plan::new(dtype);
     let args = activation::Args { act, x: p.input(n, m), y: p.output(n, m) };
     args.check().unwrap();
     p.case(Launch::Activation(args))
 }
 
-fn derivative(dtype: DType, act: Activation, (n, m, r): (usize, usize, usize), transpose: bool) -> Case {
+pub fn derivative(dtype: DType, act: Activation, (n, m, r): (usize, usize, usize), transpose: bool) -> Case {
     let mut p = Plan::new(dtype);
     let args = activation::TangentArgs { act, x: p.input(n, m), dx: p.input(r * n, m), dy: p.output(r * n, m), transpose };
     args.check().unwrap();
@@ -288,8 +288,8 @@ fn wgpu_llvmpipe_bugs_planted_in_elementwise_kernels_are_caught() {
             bug(
                 "softmax_f32",
                 "only half of the parts are summed",
-                "total_of_parts[thread + half];",
-                "0.0 * total_of_parts[thread + half];",
+                "total_of_parts[thread + left]);",
+                "0.0 * total_of_parts[thread + left]);",
             ),
             bug("solu_tangent_f32", "the share is added", "-left * share", "left * share"),
             bug(

@@ -255,7 +255,7 @@ fn wgpu_bugs_planted_in_losses_and_peaks_are_caught() {
         Ok(())
     };
     let bugs = [
-        bug(ROWS, "the last of equal logits", "other_at < places[thread]", "other_at > places[thread]"),
+        bug(ROWS, "the last of equal logits", "b.y < a.y", "b.y > a.y"),
         bug(ROWS, "the largest counts twice", "if j != place {", "if true {"),
         bug(ROWS, "rows left out are not", "label == 0xffffffffu", "label == 0xfffffff0u"),
         bug(FOLD, "rows behind the first 64 are left out", "i += 64u", "i += 6400u"),

@@ -24,6 +24,7 @@ mod products;
 mod rows;
 mod seam;
 mod sections;
+mod subgroups;
 mod whole;
 
 use mechgraph::device::{Arena, Choice, Cpu, Cuda, DType, Device, IntBuffer, Placement, Program, Real, Request, View};

@@ -44,14 +44,14 @@ fn weights(dtype: DType, cols: usize, seed: u64) -> Option<Tensor> {
     Some(Tensor::row(dtype, rounded(DType::F32, cols, seed)))
 }
 
-fn whole(dtype: DType, kind: Kind, (rows, cols, _): (usize, usize, usize), affine: bool) -> Case {
+pub fn whole(dtype: DType, kind: Kind, (rows, cols, _): (usize, usize, usize), affine: bool) -> Case {
     let mut c = Building::new(dtype);
     let (x, y) = (c.input(rows, cols, far(rows * cols, 1)), inside(&mut c.b, rows, cols));
     let (w, b) = if affine { (weights(dtype, cols, 2), weights(dtype, cols, 3)) } else { (None, None) };
     c.done(Launch::Norm(Args { kind, x, y, eps: 1e-3, w, b }), &[y])
 }
 
-fn slope(dtype: DType, kind: Kind, (rows, cols, probes): (usize, usize, usize), transpose: bool, plain: bool) -> Case {
+pub fn slope(dtype: DType, kind: Kind, (rows, cols, probes): (usize, usize, usize), transpose: bool, plain: bool) -> Case {
     let mut c = Building::new(dtype);
     let x = c.input(rows, cols, far(rows * cols, 1));
     let dx = c.input(probes * rows, cols, rounded(DType::F32, probes * rows * cols, 4));
@@ -67,7 +67,7 @@ fn slope(dtype: DType, kind: Kind, (rows, cols, probes): (usize, usize, usize), 
 }
 
 /// One of the six passes of the halves.
-fn half(dtype: DType, pass: usize, (rows, cols, probes): (usize, usize, usize)) -> Case {
+pub fn half(dtype: DType, pass: usize, (rows, cols, probes): (usize, usize, usize)) -> Case {
     let mut c = Building::new(dtype);
     let n = probes * rows;
     let (x, eps) = (c.input(rows, cols, far(rows * cols, 1)), 1e-3);
@@ -94,7 +94,7 @@ fn half(dtype: DType, pass: usize, (rows, cols, probes): (usize, usize, usize)) 
         _ => c.done(Launch::NormaliseCotangent(NormaliseCotangent { x, v, dy: dx, dx: out, dv: out_v, eps }), &[out, out_v]),
     }
 }
-const PASSES: usize = 7;
+pub const PASSES: usize = 7;
 
 fn bar<T: Real>() -> f64 {
     if T::DTYPE == DType::F64 { 1e-13 } else { 5e-6 }
@@ -200,8 +200,8 @@ fn wgpu_llvmpipe_bugs_planted_in_norms_are_caught() {
             bug(
                 "norm_f32",
                 "the second half of the parts is lost",
-                "total_of_parts[thread + half];",
-                "0.0 * total_of_parts[thread + half];",
+                "total_of_parts[thread + left]);",
+                "0.0 * total_of_parts[thread + left]);",
             ),
             bug("norm_f32", "the last column is left out", "c < p.cols; c += 128u", "c + 1u < p.cols; c += 128u"),
             bug(

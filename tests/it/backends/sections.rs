@@ -322,10 +322,10 @@ fn wgpu_bugs_planted_in_moments_are_caught() {
         bug(
             SUMS,
             "no barrier between the levels",
-            "        workgroupBarrier();\n    }\n    let own = lanes[thread];",
-            "    }\n    let own = lanes[thread];",
+            "fold_parts[thread + left]);\n        }\n        workgroupBarrier();",
+            "fold_parts[thread + left]);\n        }",
         ),
-        bug(SUMS, "the last level is left out", "half >= columns", "half > columns"),
+        bug(SUMS, "low parts are lost", "Pair(b.x, b.y)", "Pair(b.x, 1e-3 * b.x)"),
         bug(SUMS, "what was there is lost", "out[p.out_offset + column] +=", "out[p.out_offset + column] ="),
     ];
     all_caught_on_wgpu(&bugs, |device| {
@@ -342,7 +342,7 @@ fn wgpu_bugs_planted_in_norm_moments_are_caught() {
         bug(TERMS, "the mean is not corrected", "(x[first + i] - mean) - rest", "x[first + i] - 1.01 * mean"),
         bug(TERMS, "a given variance is not taken", "variance = v[p.v_offset + row * p.v_stride];", ""),
         bug(TERMS, "eps is forgotten", "max(variance, 0.0), p.eps)", "max(variance, 0.0), 0.0)"),
-        bug(TERMS, "a level of the sum is left out", "half > 0u", "half > 1u"),
+        bug(TERMS, "numbers lose weight at each level", "return a + b;", "return a + 0.9 * b;"),
         bug(WEIGH, "no root", "root = sqrt(k[row]);", "root = k[row];"),
         bug(WEIGH, "s1 is forgotten", "root = sqrt(k[row] * s[row]);", "root = sqrt(k[row]);"),
         bug(WEIGH, "the quadratic form is forgotten", "root *= sqrt(max(square, 0.0));", ""),

@@ -12,6 +12,7 @@ mod gram;
 mod linear;
 mod narrow;
 mod planted;
+mod subgroups;
 
 use std::sync::OnceLock;
 

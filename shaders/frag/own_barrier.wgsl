@@ -1,0 +1,1 @@
+    @builtin(local_invocation_index) thread: u32,
