@@ -2,10 +2,12 @@
 //!
 //! Every call blocks until it is done or queued, and every failure that wgpu reports (a refused
 //! shader, memory that ran out, a lost device) becomes an [`Error`] of the call that met it. Nothing
-//! here knows an operation: [`crate::ops`] says what to launch, [`crate::kernel`] with what text.
+//! here but the check of cooperative matrices knows an operation: [`crate::ops`] says what to launch,
+//! [`crate::kernel`] with what text.
 
 mod adapters;
 mod buffer;
+mod cooperative;
 mod launch;
 mod pipeline;
 mod probe;
@@ -20,6 +22,7 @@ use ::wgpu::{Device, Features, Limits, Queue};
 
 pub use adapters::{Adapter, Kind, KnownFault};
 pub use buffer::{View, WgpuBuffer};
+pub use cooperative::Cooperative;
 pub use launch::{Binding, Launch, Recorded, grid};
 pub use pipeline::Pipeline;
 pub use probe::Exactness;
@@ -27,6 +30,7 @@ pub use probe::Exactness;
 use crate::device::Tensor;
 use crate::error::{Error, Result};
 use crate::kernel::wgsl;
+use crate::kernel::wgsl::linear_coop::Unit;
 use report::Failure;
 
 /// How a device is opened; the default is what runs use. `doctor` and the tests change it.
@@ -40,6 +44,8 @@ pub struct Options {
     pub immediates: bool,
     /// Whether shaders keep the bounds checks that wgpu adds to them.
     pub runtime_checks: bool,
+    /// What large linear maps are computed with.
+    pub cooperative: Cooperative,
     /// Words of the shaders and what to put in their place: a bug that a test plants. Such shaders keep
     /// their bounds checks.
     pub planted: Option<(&'static str, &'static str)>,
@@ -47,7 +53,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { largest_binding: None, largest_grid: None, immediates: true, runtime_checks: false, planted: None }
+        let cooperative = Cooperative::Off;
+        Self { largest_binding: None, largest_grid: None, immediates: true, runtime_checks: false, cooperative, planted: None }
     }
 }
 
@@ -63,6 +70,10 @@ pub struct Wgpu {
     limits: Limits,
     options: Options,
     exactness: Exactness,
+    /// What large linear maps are multiplied with.
+    matrix_unit: Option<Unit>,
+    /// The largest relative difference that the check of it has found.
+    matrix_difference: f64,
     failure: Failure,
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// Weights by the address of their host copy.
@@ -89,11 +100,13 @@ impl Wgpu {
         if let Some(bytes) = options.largest_binding {
             limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);
         }
+        let matrix_unit = cooperative::unit(&raw, &adapter, options.cooperative)?;
         let wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY;
         let descriptor = ::wgpu::DeviceDescriptor {
             label: Some("mechgraph"),
-            required_features: raw.features() & wanted,
+            required_features: raw.features() & wanted | cooperative::features(matrix_unit),
             required_limits: limits.clone(),
+            experimental_features: cooperative::experimental(matrix_unit),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(raw.request_device(&descriptor)).map_err(|e| Error::Driver {
@@ -106,11 +119,26 @@ impl Wgpu {
             let (size, usage) = (buffer::SPARE_BYTES, ::wgpu::BufferUsages::STORAGE);
             device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         });
-        let (pipelines, tensors, tables) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let exactness = Exactness::default();
-        let mut this =
-            Self { device, queue, adapter, limits, options, exactness, failure, pipelines, tensors, tables, spare, spare_input };
+        let mut this = Self {
+            device,
+            queue,
+            adapter,
+            limits,
+            options,
+            exactness: Exactness::default(),
+            matrix_unit,
+            matrix_difference: 0.0,
+            failure,
+            pipelines: Mutex::default(),
+            tensors: Mutex::default(),
+            tables: Mutex::default(),
+            spare,
+            spare_input,
+        };
         this.exactness = probe::run(&this)?;
+        if let Some(unit) = matrix_unit {
+            this.matrix_difference = cooperative::check(&this, unit)?;
+        }
         Ok(this)
     }
 
@@ -122,9 +150,18 @@ impl Wgpu {
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
     }
-    /// One line for people: the adapter, its driver, and how exact its arithmetic is.
+    /// One line for people: the adapter, its driver, how exact its arithmetic is, and what large linear maps are multiplied
+    /// with.
     pub fn describe(&self) -> String {
-        format!("{}; {}", self.adapter, self.exactness)
+        let matrices = match self.matrix_unit {
+            Some(unit) => format!("; linear maps on {unit}, checked: {:.1e}", self.matrix_difference),
+            None => String::new(),
+        };
+        format!("{}; {}{matrices}", self.adapter, self.exactness)
+    }
+    /// What large linear maps are multiplied with, where the device was opened so.
+    pub fn matrix_unit(&self) -> Option<Unit> {
+        self.matrix_unit
     }
     /// Which error-free transformations the adapter keeps exact.
     pub fn exactness(&self) -> Exactness {

@@ -15,7 +15,7 @@
 //! - Workgroups are numbered by `frag/unit.wgsl` (`frag/sheet.wgsl` for matrices element by element), because a grid above
 //!   65,535 has two dimensions and may hold more workgroups than asked for. An invocation without work leaves before or
 //!   after every barrier, a workgroup as a whole.
-//! - No subgroups, no f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
+//! - No subgroups, no f16 but in `linear_coop_f32`, which no run takes unless it is told to; no f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
 //!   fragments `exp_below`, `logistic`, `act_*` and `accurate` are not.
 
 pub mod activation;
@@ -31,6 +31,7 @@ pub mod gather;
 pub mod gram;
 pub mod gram_fold;
 pub mod linear;
+pub mod linear_coop;
 pub mod loss;
 pub mod norm;
 pub mod norm_terms;
@@ -79,6 +80,8 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::GRAM,
     &gram_fold::GRAM_FOLD,
     &linear::LINEAR,
+    &linear_coop::LINEAR_COOP,
+    &linear_coop::MAGNITUDE,
     &loss::FOLD,
     &loss::ROWS,
     &norm::NORM,
@@ -205,6 +208,11 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_store.wgsl"
     "frag/attention_tile.wgsl"
     "frag/attention_zero.wgsl"
+    "frag/coop_columns.wgsl"
+    "frag/coop_emulated.wgsl"
+    "frag/coop_keep.wgsl"
+    "frag/coop_native.wgsl"
+    "frag/coop_rows.wgsl"
     "frag/exp_below.wgsl"
     "frag/fold_lanes.wgsl"
     "frag/linear_add.wgsl"
