@@ -59,7 +59,8 @@ pub(super) fn unit(raw: &::wgpu::Adapter, adapter: &Adapter, asked: Cooperative)
         ..super::wgsl::Limits::BASELINE
     };
     let found = found.and_then(|unit| {
-        let asked = || format!("{} invocations and {} bytes of workgroup memory at most", limits.invocations, limits.workgroup_memory);
+        let asked =
+            || format!("{} invocations and {} bytes of workgroup memory at most", limits.invocations, limits.workgroup_memory);
         if unit.fits(&limits) { Ok(unit) } else { Err(asked()) }
     });
     found.map(Some).map_err(|lacks| Error::Backend {
@@ -231,6 +232,8 @@ mod tests {
         assert_eq!(features(None), Features::empty());
         assert_eq!(features(unit(true)), Features::SHADER_F16);
         assert!(features(unit(false)).contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX));
-        assert!(!experimental(None).is_enabled() && !experimental(unit(true)).is_enabled() && experimental(unit(false)).is_enabled());
+        assert!(
+            !experimental(None).is_enabled() && !experimental(unit(true)).is_enabled() && experimental(unit(false)).is_enabled()
+        );
     }
 }

@@ -174,15 +174,7 @@ mod tests {
 
     #[test]
     fn a_choice_is_one_of_the_listed_configurations_and_small_maps_are_left_out() {
-        let shape = |n, k, m| LinearShape {
-            dtype: DType::F32,
-            n,
-            k,
-            m,
-            transpose: true,
-            epilogue: Epilogue::Add,
-            aligned: true,
-        };
+        let shape = |n, k, m| LinearShape { dtype: DType::F32, n, k, m, transpose: true, epilogue: Epilogue::Add, aligned: true };
         let unit = Unit { side: 16, lanes: 32, emulated: false };
         let chosen = configuration(unit, &shape(64, 64, 64));
         assert_eq!((chosen.name.as_str(), chosen.threads, chosen.shared), ("16x16x16-32-nt-v4-add", 128, 16 << 10));

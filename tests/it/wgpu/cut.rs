@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mechgraph::device::wgpu::Options;
+use mechgraph::device::wgpu::{Cooperative, Options};
 use mechgraph::device::{Builder, Cpu, DType, Device, IntBuffer, Placement, Tensor, View};
 use mechgraph::ops::activation::{self, Activation};
 use mechgraph::ops::norm::{Cotangent, Kind, NormaliseCotangent};
@@ -16,8 +16,14 @@ use crate::backends::against_cpu::{Case, agrees_on, inside};
 use crate::backends::rounded;
 
 /// Bytes of the largest binding, and workgroups along an axis: two samples of 37 rows do not fit.
-const TIGHT: Options =
-    Options { largest_binding: Some(4096), largest_grid: Some(20), immediates: true, runtime_checks: false, planted: None };
+const TIGHT: Options = Options {
+    largest_binding: Some(4096),
+    largest_grid: Some(20),
+    immediates: true,
+    runtime_checks: false,
+    cooperative: Cooperative::Off,
+    planted: None,
+};
 
 /// Rows, columns, probes.
 const N: usize = 37;
