@@ -13,7 +13,7 @@
 //
 // Workgroup: four subgroups of {{LANES}} lanes, in one dimension, for a tile of 64 x 64 elements of y; each subgroup has a
 // quarter of it, {{PARTS}} x {{PARTS}} squares of {{SIDE}} x {{SIDE}} elements, in two sums each.
-// Workgroup memory: {{8192 + 32 * SIDE * SIDE}} bytes: high and low parts, and the sums that go to their lanes.
+// Workgroup memory: 16 KiB, half of it high and low parts, half of it sums that go to their lanes.
 // Alignment: each square starts at a multiple of 16 bytes, as cooperative matrices need it; so does each array if they lie in
 // a row.
 // Accuracy: factors have 22 bits, low low is left out. Matrix units may round sums towards zero, so only 128 of k are summed by
@@ -21,7 +21,8 @@
 //
 // Pipeline, for each 128 of k:
 //   1. for each 16 of them: copy quads of x and W, scaled and split; barrier; products of squares; barrier
-//   2. for each square: write its sums to workgroup memory; barrier; every lane adds its quads to its own sums; barrier
+//   2. for each {{AT_ONCE}} squares: write their sums to workgroup memory; barrier; lanes add their quads to their own sums;
+//      barrier
 // then the epilogue, quad by quad.
 
 enable f16;
@@ -75,8 +76,8 @@ const PLANE = TILE * DEPTH;
 // Squares [TILE / SIDE][DEPTH / SIDE], each by columns: [k][row of x] and [column of W][k].
 var<workgroup> x_tile: array<f16, 2u * PLANE>;
 var<workgroup> w_tile: array<f16, 2u * PLANE>;
-// For each subgroup the two sums of a square, by columns; at last the primal rows of the tile, [4][TILE].
-var<workgroup> bounce: array<f32, 8u * SQUARE>;
+// For each subgroup the two sums of {{AT_ONCE}} squares, by columns; at last the primal rows of the tile, [4][TILE].
+var<workgroup> bounce: array<f32, {{8 * AT_ONCE}}u * SQUARE>;
 
 fn square(line: u32, d: u32) -> u32 {
     return (line / SIDE * (DEPTH / SIDE) + d / SIDE) * SQUARE;
@@ -164,7 +165,7 @@ fn linear_coop_f32(
     // The subgroup's quarter of the tile, and where its sums go to its lanes.
     let down = subgroup / 2u * PARTS;
     let across = subgroup % 2u * PARTS;
-    let own = subgroup * 2u * SQUARE;
+    let own = subgroup * {{2 * AT_ONCE}}u * SQUARE;
 
     let x_exponent = exponent_for(magnitudes[0]);
     let w_exponent = exponent_for(magnitudes[1]);
@@ -177,15 +178,15 @@ fn linear_coop_f32(
     @}
     @}
 
-    for (var from = 0u; from < p.k; from += SPAN) {
+    for (var base = 0u; base < p.k; base += SPAN) {
         @for i in 0..PARTS {
         @for j in 0..PARTS {
         var high_{{i}}_{{j}} = Sums();
         var low_{{i}}_{{j}} = Sums();
         @}
         @}
-        let to = min(from + SPAN, p.k);
-        for (var k = from; k < to; k += DEPTH) {
+        let to = min(base + SPAN, p.k);
+        for (var k = base; k < to; k += DEPTH) {
             stage_x(thread, top, p.n, k, power(x_exponent));
             stage_w(thread, left, p.m, k, power(w_exponent));
             workgroupBarrier();
@@ -211,12 +212,16 @@ fn linear_coop_f32(
         }
 
         @for i in 0..PARTS {
-        @for j in 0..PARTS {
-        put(high_{{i}}_{{j}}, own, lane);
-        put(low_{{i}}_{{j}}, own + SQUARE, lane);
+        @for g in 0..PARTS/AT_ONCE {
+        @for j in 0..AT_ONCE {
+        put(high_{{i}}_{{g * AT_ONCE + j}}, own + {{2 * j}}u * SQUARE, lane);
+        put(low_{{i}}_{{g * AT_ONCE + j}}, own + {{2 * j + 1}}u * SQUARE, lane);
+        @}
         workgroupBarrier();
+        @for j in 0..AT_ONCE {
         @for q in 0..SHARE {
-        z_{{i}}_{{j}}_{{q}} += joined(own, lane + {{q}}u * LANES);
+        z_{{i}}_{{g * AT_ONCE + j}}_{{q}} += joined(own + {{2 * j}}u * SQUARE, lane + {{q}}u * LANES);
+        @}
         @}
         workgroupBarrier();
         @}

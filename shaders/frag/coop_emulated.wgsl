@@ -3,7 +3,9 @@
 // As frag/coop_native.wgsl for adapters that only have f16: each lane holds every LANES-th sum of a square and multiplies
 // from workgroup memory; a factor is its place there.
 struct Sums {
-    of: array<f32, {{SIDE * SIDE / LANES}}>,
+    @for i in 0..SIDE*SIDE/LANES {
+    sum_{{i}}: f32,
+    @}
 }
 
 fn load_x(at: u32) -> u32 {
@@ -16,20 +18,20 @@ fn load_w(at: u32) -> u32 {
 
 fn multiply_add(a: u32, b: u32, before: Sums, lane: u32) -> Sums {
     var sums = before;
-    for (var i = 0u; i < SQUARE / LANES; i++) {
-        let row = (lane + i * LANES) % SIDE;
-        let column = (lane + i * LANES) / SIDE;
-        var sum = sums.of[i];
-        for (var d = 0u; d < SIDE; d++) {
-            sum = fma(f32(x_tile[a + d * SIDE + row]), f32(w_tile[b + column * SIDE + d]), sum);
-        }
-        sums.of[i] = sum;
+    for (var d = 0u; d < SIDE; d++) {
+        @for i in 0..SIDE*SIDE/LANES {
+        sums.sum_{{i}} = fma(
+            f32(x_tile[a + d * SIDE + (lane + {{i * LANES}}u) % SIDE]),
+            f32(w_tile[b + (lane + {{i * LANES}}u) / SIDE * SIDE + d]),
+            sums.sum_{{i}},
+        );
+        @}
     }
     return sums;
 }
 
 fn put(sums: Sums, at: u32, lane: u32) {
-    for (var i = 0u; i < SQUARE / LANES; i++) {
-        bounce[at + lane + i * LANES] = sums.of[i];
-    }
+    @for i in 0..SIDE*SIDE/LANES {
+    bounce[at + lane + {{i * LANES}}u] = sums.sum_{{i}};
+    @}
 }

@@ -11,7 +11,7 @@ use naga::{AddressSpace, Module, Scalar, ShaderStage, TypeInner};
 /// Every configuration that a device may be handed, and those that emulate cooperative matrices for tests.
 fn each(mut f: impl FnMut(&'static Kernel, &Configuration, &Module)) {
     for &kernel in KERNELS {
-        let emulated = [(16, 8), (8, 32)].map(|(side, lanes)| configurations_of(Unit { side, lanes, emulated: true }));
+        let emulated = [(16, 32), (8, 32)].map(|(side, lanes)| configurations_of(Unit { side, lanes, emulated: true }));
         let emulated = emulated.into_iter().flatten().filter(|_| kernel.name == LINEAR_COOP.name);
         for configuration in (kernel.configurations)().into_iter().chain(emulated) {
             let text = kernel.expand(&configuration).unwrap();

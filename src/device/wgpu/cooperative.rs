@@ -75,7 +75,8 @@ pub(super) fn unit(raw: &::wgpu::Adapter, adapter: &Adapter, asked: Cooperative)
 
 fn emulated(features: Features, side: u32, lanes: u32) -> std::result::Result<Unit, String> {
     match features.contains(Features::SHADER_F16) {
-        true => Ok(Unit { side, lanes, emulated: true }),
+        true if Unit::SIDES.contains(&side) && Unit::LANES.contains(&lanes) => Ok(Unit { side, lanes, emulated: true }),
+        true => Err(format!("no emulation of {side}x{side}x{side} by {lanes} lanes")),
         false => Err("no f16".into()),
     }
 }
@@ -224,6 +225,7 @@ mod tests {
         assert_eq!(refused(all, std::slice::from_ref(&large), (32, 64)), "subgroups of 32 to 64 lanes");
         assert_eq!(refused(all, &[large], (128, 128)), "subgroups of 128 to 128 lanes");
         assert_eq!(emulated(Features::empty(), 16, 8), Err("no f16".into()));
+        assert_eq!(emulated(all, 16, 0), Err("no emulation of 16x16x16 by 0 lanes".into()));
     }
 
     #[test]

@@ -49,13 +49,9 @@ impl Unit {
     pub fn threads(&self) -> u32 {
         Self::SUBGROUPS * self.lanes
     }
-    /// Bytes of workgroup memory: tiles of x and W in two parts of f16, and two sums for each subgroup.
-    pub fn shared(&self) -> u32 {
-        2 * 2 * 2 * TILE * DEPTH + Self::SUBGROUPS * 2 * 4 * self.side * self.side
-    }
     /// Whether an adapter can run its workgroups.
     pub fn fits(&self, limits: &Limits) -> bool {
-        self.threads() <= limits.invocations && self.shared() <= limits.workgroup_memory
+        self.threads() <= limits.invocations && SHARED <= limits.workgroup_memory
     }
 }
 
@@ -70,6 +66,9 @@ impl fmt::Display for Unit {
 pub const TILE: u32 = 64;
 /// Columns of x that a tile holds in workgroup memory at a time.
 const DEPTH: u32 = 16;
+/// Bytes of workgroup memory: tiles of x and W in two parts of f16, and for each subgroup two sums of f32 of squares of
+/// together 256 elements.
+const SHARED: u32 = 2 * 2 * 2 * TILE * DEPTH + Unit::SUBGROUPS * 2 * 4 * 256;
 /// Rows and columns of a subgroup's part of a tile.
 const QUARTER: u32 = TILE / 2;
 
@@ -91,6 +90,8 @@ fn make(unit: Unit, transpose: bool, quads: bool, epilogue: Epilogue) -> Configu
         ("SIDE", side),
         ("LANES", lanes),
         ("PARTS", QUARTER / side),
+        // Squares that a subgroup sends to its lanes at a time: as many as half of the workgroup memory holds.
+        ("AT_ONCE", 256 / (side * side)),
         // Quads of a square that a lane takes.
         ("SHARE", (side * side / 4).div_ceil(lanes)),
         ("NATIVE", u32::from(!emulated)),
@@ -113,7 +114,7 @@ fn make(unit: Unit, transpose: bool, quads: bool, epilogue: Epilogue) -> Configu
     if emulated {
         name += "-emulated";
     }
-    Configuration { name, constants, threads: unit.threads(), shared: unit.shared() }
+    Configuration { name, constants, threads: unit.threads(), shared: SHARED }
 }
 
 /// Every configuration of a unit.
