@@ -18,7 +18,7 @@
 #   lib          whole runs on the CPU, CUDA and wgpu, their Lambda compared; the published model in f64
 #   n2g          tries and scores of 384 neurons of demo:lm on the CPU, CUDA and wgpu, compared
 #   tests-wgpu   the tests of wgpu on the GPU's Vulkan adapter
-#   bench-wgpu   rates through Vulkan, of the operations that have kernels there
+#   bench-wgpu   rates through Vulkan, of the operations that have kernels there; of linear maps on cooperative matrices too
 #   sanitizer    memcheck, racecheck, synccheck and initcheck on small shapes
 #   peers        PyTorch: ceilings, the same operations, the same LIB run
 #
@@ -157,8 +157,21 @@ bench() {
     done
 }
 
+# Linear maps on the adapter's cooperative matrices; one without them is refused, which is no failure.
+bench_cooperative() {
+    local status=$step_status why=$note
+    rm -f "$work/bench.json"
+    if part 240 "$mechgraph" bench linear tangent --backend wgpu --adapter "$MECHGRAPH_ADAPTER" --cooperative --quiet \
+        --out "$work/bench.json"; then
+        cat "$work/bench.json" >>"$out/bench.json"
+    elif grep -q '^error: backend wgpu: .* or no --cooperative$' "$work/part"; then
+        step_status=$status note=$why
+    fi
+    shown .
+}
+
 tests_wgpu() {
-    part 240 "$work/it" wgpu_llvmpipe wgpu::activations wgpu::gram wgpu::linear --show-output
+    part 240 "$work/it" wgpu_llvmpipe wgpu::activations wgpu::cooperative wgpu::gram wgpu::linear --show-output
     shown '^test result|^skipped'
 }
 
@@ -230,7 +243,10 @@ for name in "${wanted[@]}"; do
     lib) lib ;;
     n2g) n2g ;;
     tests-wgpu) tests_wgpu ;;
-    bench-wgpu) bench wgpu --adapter "$MECHGRAPH_ADAPTER" ;;
+    bench-wgpu)
+        bench wgpu --adapter "$MECHGRAPH_ADAPTER"
+        bench_cooperative
+        ;;
     sanitizer) sanitizer ;;
     peers) peers ;;
     esac

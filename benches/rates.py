@@ -48,7 +48,8 @@ def cells(row, rates):
         return "-" if row.get(key) is None else form.format(scale * row[key])
 
     times = (number("median_ms", "{:.3f}"), number("tflops", "{:.1f}", 1000), number("gbs", "{:.1f}"), share(row, rates))
-    return (row["backend"], row["op"], row["shape"], row["dtype"], *times, number("error", "{:.1e}"), row["checked"])
+    matrices = " (f16 matrices)" if "linear_coop_f32@" in row["kernel"] else ""
+    return (row["backend"], row["op"] + matrices, row["shape"], row["dtype"], *times, number("error", "{:.1e}"), row["checked"])
 
 
 def main():

@@ -17,12 +17,13 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Flags that change neither the numbers of a run nor what is computed, or that another field of
 /// the [`Fingerprint`] stands for: two runs may differ in them and still be the same work.
-const NOT_COMPARED: [&str; 16] = [
+const NOT_COMPARED: [&str; 17] = [
     "adapter",
     "augment",
     "backend",
     "batch",
     "config",
+    "cooperative",
     "data",
     "dtype",
     "force",

@@ -37,6 +37,9 @@ pub struct Common {
     /// wgpu adapter: a part of its name in any case
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// wgpu: f16 matrix units for linear maps where the adapter has them (experimental)
+    #[arg(long)]
+    pub cooperative: bool,
     /// f64, f32 or bf16 [default: f32; lib: f64; ablate: its RUN's]
     #[arg(long, value_name = "TYPE", hide_possible_values = true)]
     pub dtype: Option<Precision>,
@@ -190,7 +193,8 @@ impl Common {
         };
         let double = self.dtype.map_or(default == DType::F64, |p| p == Precision::F64);
         let threads = self.threads.map_or(0, NonZeroUsize::get);
-        Request { choice, driver, gpus: self.gpus.clone(), adapter: self.adapter.clone(), threads, double }
+        let (gpus, adapter, cooperative) = (self.gpus.clone(), self.adapter.clone(), self.cooperative);
+        Request { choice, driver, gpus, adapter, cooperative, threads, double }
     }
     /// The type to compute in on `device`: `--dtype`, or the command's `default`.
     pub fn dtype(&self, device: &Device, default: DType) -> Result<DType> {
@@ -242,6 +246,9 @@ impl Common {
         }
         if let (Some(adapter), true) = (&self.adapter, self.backend != Backend::Wgpu) {
             return Err(Error::flag("--adapter", adapter, "--backend wgpu beside it"));
+        }
+        if self.cooperative && self.backend != Backend::Wgpu {
+            return Err(Error::flag("--cooperative", "another backend", "--backend wgpu beside it"));
         }
         match &self.shard {
             Some(s) if s.count > 1 => {
@@ -442,6 +449,8 @@ mod tests {
         let refusal = |flags: &str| lib_args(flags).unwrap_err();
         assert_eq!(refusal("--adapter llvmpipe"), "--adapter: found llvmpipe; expected --backend wgpu beside it");
         assert!(lib_args("--adapter llvmpipe --backend wgpu").is_ok());
+        assert_eq!(refusal("--cooperative"), "--cooperative: found another backend; expected --backend wgpu beside it");
+        assert!(lib_args("--cooperative --backend wgpu").is_ok());
         assert_eq!(refusal("--driver interpreter"), "--driver: found interpreter; expected --backend cuda beside it");
         assert!(lib_args("--driver interpreter --backend cuda").is_ok());
         assert_eq!(refusal("--shard 1/4"), "--shard: found 1/4; expected no more than one part in this build");

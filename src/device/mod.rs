@@ -55,6 +55,8 @@ pub struct Request {
     pub gpus: Selection,
     /// A part of the name of a wgpu adapter.
     pub adapter: Option<String>,
+    /// Whether large linear maps run on a wgpu adapter's cooperative matrices.
+    pub cooperative: bool,
     /// CPU threads; 0 means as many as there are cores.
     pub threads: usize,
     /// Whether the run computes in f64: `auto` then passes over backends without it.
@@ -75,14 +77,16 @@ impl Device {
             let gpus = Gpus::open(request.driver, &request.gpus)?;
             Ok(Device::Cuda { host: feeding(&gpus)?, gpus, placement: placement() })
         };
-        let wgpu = || {
-            let wgpu = Arc::new(Wgpu::open(request.adapter.as_deref())?);
+        let open_wgpu = || {
+            let cooperative = if request.cooperative { wgpu::Cooperative::Native } else { wgpu::Cooperative::Off };
+            let options = wgpu::Options { cooperative, ..wgpu::Options::default() };
+            let wgpu = Arc::new(Wgpu::open_with(request.adapter.as_deref(), options)?);
             Ok(Device::Wgpu { wgpu, host: host()?, placement: placement() })
         };
         match request.choice {
             Choice::Cpu => Ok((Device::Cpu(host()?), vec![])),
             Choice::Cuda => Ok((cuda()?, vec![])),
-            Choice::Wgpu => Ok((wgpu()?, vec![])),
+            Choice::Wgpu => Ok((open_wgpu()?, vec![])),
             Choice::Auto => {
                 let mut passed_over = Vec::new();
                 let mut note = |e: Error| {
@@ -99,7 +103,7 @@ impl Device {
                 } else if !has_gpu_nodes() {
                     let found = "the system shows no GPU".into();
                     note(Error::Backend { backend: "wgpu", found, expected: "one, or --backend wgpu to look for it".into() });
-                } else if let Ok(device) = wgpu().map_err(&mut note) {
+                } else if let Ok(device) = open_wgpu().map_err(&mut note) {
                     return Ok((device, passed_over));
                 }
                 Ok((Device::Cpu(host()?), passed_over))

@@ -1,18 +1,19 @@
 //! The launcher of `linear` on a wgpu device: y = epilogue(x W + b) over views of its buffers.
 //!
 //! It cuts the work so that no binding exceeds the device's limit: rows of x and y, and of W its
-//! rows, which are steps of k, or columns of y where W is used transposed. The cuts do not change the
-//! bits of `Store` and `Tangent`; `Add` rounds once for each cut of k.
+//! rows, which are steps of k, or columns of y where W is used transposed. With `linear_f32` the cuts do not change the
+//! bits of `Store` and `Tangent`, and `Add` rounds once for each cut of k; with `linear_coop_f32` each part has its own scales.
 
 use super::linear::{self, Matrix};
 use super::offload::{Scratch, WgpuPlace};
 use crate::device::wgpu::{Binding, Launch, Recorded, View, Wgpu, WgpuBuffer};
 use crate::device::{DType, Stored};
 use crate::error::{Error, Result};
-use crate::kernel::Params;
 use crate::kernel::linear::{Elementwise, Epilogue, LinearShape, TANGENT_ROWS};
 use crate::kernel::wgsl::linear::{BRAIN, HAS_BIAS, HAS_PRE, LINEAR, LinearParams, Loads, RESUMES, choose};
-use crate::kernel::wgsl::{Limits, flags};
+use crate::kernel::wgsl::linear_coop::{self, MagnitudeParams};
+use crate::kernel::wgsl::{Limits, Transport, flags};
+use crate::kernel::{Configuration, Kernel, Params};
 
 /// A linear map of f32 matrices on a device.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,8 @@ pub(super) fn fits(a: &linear::Args, _: &Limits) -> Option<Scratch> {
 /// The launches of an operation for which there is a kernel.
 pub(super) fn bind(a: &linear::Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     a.check()?;
-    // Narrow weights are read in quads alone.
-    let quads = at.view(&a.x).has_quads()
+    // Narrow weights are read in quads alone, and not by cooperative matrices.
+    let quads = at.device().matrix_unit().is_none() && at.view(&a.x).has_quads()
         && [a.w.row * a.w.tensor.cols + a.w.col, a.w.cols, a.w.tensor.cols].iter().all(|n| n.is_multiple_of(4));
     let (w, stored) = if quads { at.weight(&a.w.tensor)? } else { (at.tensor(&a.w.tensor)?, Stored::F32) };
     let bias = a.bias.as_ref().map(|matrix| at.tensor(&matrix.tensor)).transpose()?;
@@ -66,13 +67,25 @@ fn block<'a>(buffer: &'a WgpuBuffer, matrix: &Matrix) -> View<'a> {
 /// Rows of the matrices that one launch binds together are cut to a multiple of this, and k too.
 const STEP: usize = 16;
 
-/// Records the launches; nothing runs yet.
-pub fn linear(device: &Wgpu, call: &LinearCall) -> Result<Vec<Recorded>> {
-    linear_with(device, call, None)
+/// Which kernel computes a linear map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Road {
+    /// On a device that was opened with cooperative matrices `linear_coop_f32` for what is worth it
+    /// ([`linear_coop::is_worth_it`]), `linear_f32` for all else.
+    Chosen,
+    /// `linear_f32` with that tile of y.
+    Tile(u32, u32),
+    /// `linear_coop_f32`, whatever the shape.
+    Cooperative,
 }
 
-/// [`linear`] with a given tile of y, where there is one.
-pub fn linear_with(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>) -> Result<Vec<Recorded>> {
+/// Records the launches; nothing runs yet.
+pub fn linear(device: &Wgpu, call: &LinearCall) -> Result<Vec<Recorded>> {
+    linear_by(device, call, Road::Chosen)
+}
+
+/// [`linear`] by a given kernel.
+pub fn linear_by(device: &Wgpu, call: &LinearCall, road: Road) -> Result<Vec<Recorded>> {
     check(call)?;
     let (n, k, m) = (call.x.rows, call.x.cols, call.y.cols);
     let mut recorded = Vec::new();
@@ -95,7 +108,7 @@ pub fn linear_with(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>) -
             // A sum over no k is zero, and is still stored.
             while from < k || from == 0 {
                 let to = (from + steps.max(1)).min(k);
-                recorded.push(record(device, &part.steps(from, to), tile, from > 0, to == k)?);
+                recorded.extend(record(device, &part.steps(from, to), road, from > 0, to == k)?);
                 from = to.max(1);
             }
         }
@@ -179,16 +192,12 @@ fn check(call: &LinearCall) -> Result<()> {
     Ok(())
 }
 
-/// One launch: all of `call`, of which the sums over earlier k are in y where it `resumes`, and more
+/// One part: all of `call`, of which the sums over earlier k are in y where it `resumes`, and more
 /// will follow unless it is the `last`.
-fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: bool, last: bool) -> Result<Recorded> {
+fn record(device: &Wgpu, call: &LinearCall, road: Road, resumes: bool, last: bool) -> Result<Vec<Recorded>> {
     let adds = call.epilogue == Epilogue::Add;
     let epilogue = if last || adds { call.epilogue } else { Epilogue::Store(Elementwise::Identity) };
     let (bias, pre) = if last { (call.bias, call.pre) } else { (None, None) };
-    let size = |n: usize| {
-        let most = || Error::shape("linear", format!("{n} rows, columns or elements of a stride"), "fewer than 2^32");
-        u32::try_from(n).map_err(|_| most())
-    };
     let shape = LinearShape {
         dtype: DType::F32,
         n: size(call.x.rows)?,
@@ -203,21 +212,29 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
         (true, _) => Loads::Quads,
         (false, _) => Loads::Elements,
     };
-    let plan = choose(&shape, loads, &device.kernel_limits(), tile)?;
-    let pipeline = device.pipeline(&LINEAR, plan.configuration())?;
+    let mut recorded = Vec::new();
+    let text = Text::choose(device, &shape, loads, road)?;
     let (x, x_offset) = bind_or(device, Some(&call.x), device.spare_input())?;
     let (w, w_offset) = bind_or(device, Some(&call.w), device.spare_input())?;
     let (bias_bound, bias_offset) = bind_or(device, bias.as_ref(), device.spare_input())?;
     let (y, y_offset) = bind_or(device, Some(&call.y), device.spare())?;
     let (pre_bound, pre_offset) = bind_or(device, pre.as_ref(), device.spare())?;
+    let mut bindings = vec![x, w, bias_bound, y];
+    if text.scales {
+        let (magnitudes, steps) = magnitudes(device, &call.x, &call.w)?;
+        bindings.push(magnitudes);
+        recorded = steps;
+    }
+    // The texts that add to y have no pre.
+    bindings.extend((!adds).then_some(pre_bound));
     let flags = flags([
         (bias.is_some(), HAS_BIAS),
         (pre.is_some(), HAS_PRE),
         (resumes && !adds, RESUMES),
         (call.w.stored == Stored::BF16, BRAIN),
     ]);
-    let tile_columns = shape.m.div_ceil(plan.tile.1);
-    let tiles = u64::from(shape.n.div_ceil(plan.tile.0)) * u64::from(tile_columns);
+    let tile_columns = shape.m.div_ceil(text.tile.1);
+    let tiles = u64::from(shape.n.div_ceil(text.tile.0)) * u64::from(tile_columns);
     let params = LinearParams {
         tiles: size(tiles as usize)?,
         tile_columns,
@@ -235,15 +252,79 @@ fn record(device: &Wgpu, call: &LinearCall, tile: Option<(u32, u32)>, resumes: b
         pre_stride: size(pre.map_or(0, |p| p.stride))?,
         flags,
     };
-    let bindings = [x, w, bias_bound, y, pre_bound];
-    device.record(&Launch {
-        pipeline: &pipeline,
+    recorded.push(device.record(&Launch {
+        pipeline: &device.pipeline(text.kernel, &text.configuration)?,
         params: &params.bytes(),
-        transport: plan.transport,
-        // The text that adds to y has no pre.
-        bindings: if adds { &bindings[..4] } else { &bindings },
+        transport: Transport::of(&text.configuration),
+        bindings: &bindings,
         grid: device.grid(tiles)?,
-    })
+    })?);
+    Ok(recorded)
+}
+
+fn size(n: usize) -> Result<u32> {
+    let most = || Error::shape("linear", format!("{n} rows, columns or elements of a stride"), "fewer than 2^32");
+    u32::try_from(n).map_err(|_| most())
+}
+
+/// The kernel of a part.
+struct Text {
+    kernel: &'static Kernel,
+    configuration: Configuration,
+    /// Rows and columns of y of a workgroup.
+    tile: (u32, u32),
+    /// Whether it scales x and W by their largest magnitudes.
+    scales: bool,
+}
+
+impl Text {
+    fn choose(device: &Wgpu, shape: &LinearShape, loads: Loads, road: Road) -> Result<Self> {
+        let unit = match road {
+            Road::Chosen => device.matrix_unit().filter(|_| linear_coop::is_worth_it(shape)),
+            Road::Tile(..) => None,
+            Road::Cooperative => Some(device.matrix_unit().ok_or_else(|| Error::Kernel {
+                name: linear_coop::LINEAR_COOP.name.into(),
+                found: format!("{}, opened without its cooperative matrices", device.adapter().name),
+                expected: "a device opened with them".into(),
+            })?),
+        };
+        if let Some(unit) = unit {
+            let (configuration, tile) = (linear_coop::configuration(unit, shape), (linear_coop::TILE, linear_coop::TILE));
+            return Ok(Self { kernel: &linear_coop::LINEAR_COOP, configuration, tile, scales: true });
+        }
+        let tile = if let Road::Tile(rows, columns) = road { Some((rows, columns)) } else { None };
+        let plan = choose(shape, loads, &device.kernel_limits(), tile)?;
+        Ok(Self { kernel: &LINEAR, configuration: plan.configuration().clone(), tile: plan.tile, scales: false })
+    }
+}
+
+/// Finds the largest finite magnitudes of x and W whenever the steps run: where they will be, and the steps.
+fn magnitudes(device: &Wgpu, x: &View, w: &View) -> Result<(Binding, Vec<Recorded>)> {
+    let words = device.buffer(8)?;
+    let (binding, _) = device.bind(&words, 0..2)?;
+    let configuration = linear_coop::magnitude_configuration();
+    let pipeline = device.pipeline(&linear_coop::MAGNITUDE, &configuration)?;
+    let mut recorded = vec![Recorded::clear(&words, 0..8)];
+    for (at, matrix) in (0..).zip([x, w]).filter(|(_, matrix)| !matrix.elements().is_empty()) {
+        let (bound, x_offset) = device.bind(matrix.buffer, matrix.elements())?;
+        let units = linear_coop::magnitude_units(size(matrix.rows * matrix.cols)?);
+        let params = MagnitudeParams {
+            units,
+            rows: size(matrix.rows)?,
+            cols: size(matrix.cols)?,
+            x_offset,
+            x_stride: size(matrix.stride)?,
+            at,
+        };
+        recorded.push(device.record(&Launch {
+            pipeline: &pipeline,
+            params: &params.bytes(),
+            transport: Transport::of(&configuration),
+            bindings: &[bound, binding.clone()],
+            grid: device.grid(units.into())?,
+        })?);
+    }
+    Ok((binding, recorded))
 }
 
 /// The binding of a matrix and its offset; `spare` for one that is absent or without elements, at which

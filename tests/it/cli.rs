@@ -225,3 +225,15 @@ fn help_and_version_go_to_stdout() {
         assert!(outcome.stdout.contains(part), "{}", outcome.stdout);
     }
 }
+
+#[test]
+fn cooperative_matrices_are_refused_where_an_adapter_has_none() {
+    let adapters = mechgraph::device::Wgpu::adapters();
+    if !adapters.iter().any(|a| a.name.contains("llvmpipe") && a.cooperative_matrices.is_empty()) {
+        return println!("skipped: wgpu adapter llvmpipe is absent or has cooperative matrices");
+    }
+    let sentence = failure(&["bench", "linear", "--backend", "wgpu", "--adapter", "llvmpipe", "--cooperative", "--quiet"]);
+    let parts =
+        ["backend wgpu: llvmpipe ", " has no cooperative matrices; expected cooperative matrices 16x16x16 or 8x8x8 f16 -> f32, "];
+    assert!(parts.iter().all(|part| sentence.contains(part)) && sentence.ends_with(", or no --cooperative"), "{sentence}");
+}

@@ -100,7 +100,8 @@ fn driver(info: &AdapterInfo) -> String {
     }
 }
 
-fn cooperative(p: &::wgpu::CooperativeMatrixProperties) -> String {
+/// As `16x16x16 f16 -> f32`.
+pub(super) fn cooperative(p: &::wgpu::CooperativeMatrixProperties) -> String {
     let name = |t| format!("{t:?}").to_lowercase();
     format!("{}x{}x{} {} -> {}", p.m_size, p.n_size, p.k_size, name(p.ab_type), name(p.cr_type))
 }

@@ -2,10 +2,12 @@
 //!
 //! Every call blocks until it is done or queued, and every failure that wgpu reports (a refused
 //! shader, memory that ran out, a lost device) becomes an [`Error`] of the call that met it. Nothing
-//! here knows an operation: [`crate::ops`] says what to launch, [`crate::kernel`] with what text.
+//! here but the check of cooperative matrices knows an operation: [`crate::ops`] says what to launch,
+//! [`crate::kernel`] with what text.
 
 mod adapters;
 mod buffer;
+mod cooperative;
 mod launch;
 mod pipeline;
 mod probe;
@@ -21,6 +23,7 @@ use ::wgpu::{Device, Features, Limits, Queue};
 
 pub use adapters::{Adapter, Kind, KnownFault};
 pub use buffer::{View, WgpuBuffer};
+pub use cooperative::Cooperative;
 pub use launch::{Binding, Launch, Recorded, grid};
 pub use pipeline::Pipeline;
 pub use probe::Exactness;
@@ -28,6 +31,7 @@ pub use subgroups::Subgroups;
 
 use crate::error::{Error, Result};
 use crate::kernel::wgsl;
+use crate::kernel::wgsl::linear_coop::Unit;
 use report::Failure;
 use weights::Weight;
 
@@ -46,6 +50,8 @@ pub struct Options {
     pub subgroups: bool,
     /// Whether shaders keep the bounds checks that wgpu adds to them.
     pub runtime_checks: bool,
+    /// What large linear maps are computed with.
+    pub cooperative: Cooperative,
     /// Words of the shaders and what to put in their place: a bug that a test plants. Such shaders keep
     /// their bounds checks.
     pub planted: Option<(&'static str, &'static str)>,
@@ -60,6 +66,7 @@ impl Default for Options {
             narrow_weights: true,
             subgroups: true,
             runtime_checks: false,
+            cooperative: Cooperative::Off,
             planted: None,
         }
     }
@@ -78,6 +85,10 @@ pub struct Wgpu {
     options: Options,
     exactness: Exactness,
     subgroups: Subgroups,
+    /// What large linear maps are multiplied with.
+    matrix_unit: Option<Unit>,
+    /// The largest relative difference that the check of it has found.
+    matrix_difference: f64,
     failure: Failure,
     pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     /// Weights by the address of their host copy.
@@ -104,12 +115,14 @@ impl Wgpu {
         if let Some(bytes) = options.largest_binding {
             limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);
         }
+        let matrix_unit = cooperative::unit(&raw, &adapter, options.cooperative)?;
         let mut wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY;
         wanted.set(Features::SUBGROUP, options.subgroups);
         let descriptor = ::wgpu::DeviceDescriptor {
             label: Some("mechgraph"),
-            required_features: raw.features() & wanted,
+            required_features: raw.features() & wanted | cooperative::features(matrix_unit),
             required_limits: limits.clone(),
+            experimental_features: cooperative::experimental(matrix_unit),
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(raw.request_device(&descriptor)).map_err(|e| Error::Driver {
@@ -122,25 +135,28 @@ impl Wgpu {
             let (size, usage) = (buffer::SPARE_BYTES, ::wgpu::BufferUsages::STORAGE);
             device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         });
-        let (pipelines, tensors, tables) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (exactness, subgroups) = (Exactness::default(), Subgroups::Absent);
         let mut this = Self {
             device,
             queue,
             adapter,
             limits,
             options,
-            exactness,
-            subgroups,
+            exactness: Exactness::default(),
+            subgroups: Subgroups::Absent,
+            matrix_unit,
+            matrix_difference: 0.0,
             failure,
-            pipelines,
-            tensors,
-            tables,
+            pipelines: Mutex::default(),
+            tensors: Mutex::default(),
+            tables: Mutex::default(),
             spare,
             spare_input,
         };
         this.exactness = probe::run(&this)?;
         this.subgroups = subgroups::run(&this)?;
+        if let Some(unit) = matrix_unit {
+            this.matrix_difference = cooperative::check(&this, unit)?;
+        }
         Ok(this)
     }
 
@@ -152,9 +168,18 @@ impl Wgpu {
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
     }
-    /// One line for people: the adapter, its driver, how exact its arithmetic is, and its subgroups.
+    /// One line for people: the adapter, its driver, how exact its arithmetic is, its subgroups, and what large linear
+    /// maps are multiplied with.
     pub fn describe(&self) -> String {
-        format!("{}; {}; {}", self.adapter, self.exactness, self.subgroups)
+        let matrices = match self.matrix_unit {
+            Some(unit) => format!("; linear maps on {unit}, checked: {:.1e}", self.matrix_difference),
+            None => String::new(),
+        };
+        format!("{}; {}; {}{matrices}", self.adapter, self.exactness, self.subgroups)
+    }
+    /// What large linear maps are multiplied with, where the device was opened so.
+    pub fn matrix_unit(&self) -> Option<Unit> {
+        self.matrix_unit
     }
     /// Which error-free transformations the adapter keeps exact.
     pub fn exactness(&self) -> Exactness {

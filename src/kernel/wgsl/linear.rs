@@ -63,7 +63,8 @@ const TILES: [Tile; 3] = [
 /// Columns of x that a tile holds in workgroup memory at a time.
 const DEPTH: u32 = 16;
 
-fn layout(transpose: bool) -> &'static str {
+/// The word for how W is stored.
+pub(super) fn layout(transpose: bool) -> &'static str {
     if transpose { "nt" } else { "nn" }
 }
 

@@ -18,7 +18,7 @@
 //! - Numbers of a workgroup are joined by `frag/reduce_*.wgsl`, along one tree whether an adapter has subgroups or not
 //!   ([`reduce`]). No other text has subgroup operations, and none assumes how large a subgroup is or which invocations it
 //!   has. naga 30 takes them without the `enable subgroups;` that a browser asks for, and refuses that line.
-//! - No f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
+//! - No f16 but in `linear_coop_f32`, which no run takes unless it is told to; no f64. Divisions, roots and exponentials of WGSL may be wrong by several units in the last place: the
 //!   fragments `exp_below`, `logistic`, `act_*` and `accurate` are not.
 
 pub mod activation;
@@ -35,6 +35,7 @@ pub mod gather;
 pub mod gram;
 pub mod gram_fold;
 pub mod linear;
+pub mod linear_coop;
 pub mod loss;
 pub mod norm;
 pub mod norm_terms;
@@ -84,6 +85,8 @@ pub static KERNELS: &[&Kernel] = &[
     &gram::GRAM,
     &gram_fold::GRAM_FOLD,
     &linear::LINEAR,
+    &linear_coop::LINEAR_COOP,
+    &linear_coop::MAGNITUDE,
     &loss::FOLD,
     &loss::ROWS,
     &norm::NORM,
@@ -223,6 +226,11 @@ pub static FRAGMENTS: &[(&str, &str)] = fragments! {
     "frag/attention_store_v4.wgsl"
     "frag/attention_tile.wgsl"
     "frag/attention_zero.wgsl"
+    "frag/coop_columns.wgsl"
+    "frag/coop_emulated.wgsl"
+    "frag/coop_keep.wgsl"
+    "frag/coop_native.wgsl"
+    "frag/coop_rows.wgsl"
     "frag/element_half.wgsl"
     "frag/element_wide.wgsl"
     "frag/exp_below.wgsl"

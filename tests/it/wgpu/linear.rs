@@ -2,7 +2,7 @@
 
 use mechgraph::device::wgpu::{Options, Wgpu};
 use mechgraph::kernel::linear::{Elementwise, Epilogue};
-use mechgraph::ops::linear_wgpu::{LinearCall, linear, linear_with};
+use mechgraph::ops::linear_wgpu::{LinearCall, Road, linear, linear_by};
 
 use super::activations::reference;
 use super::{Matrix, bits, device, distance, open, values};
@@ -29,7 +29,7 @@ impl Case {
         let Case { n, k, m, .. } = *self;
         [values(n * k, 1), values(k * m, 2), values(m, 3), values(n * m, 4)]
     }
-    pub fn run(&self, device: &Wgpu, tile: Option<(u32, u32)>) -> Outputs {
+    pub fn run(&self, device: &Wgpu, road: Road) -> Outputs {
         let Case { n, k, m, place, .. } = *self;
         let [x, w, b, y] = self.data();
         let (w_rows, w_cols) = if self.transpose { (m, k) } else { (k, m) };
@@ -47,7 +47,7 @@ impl Case {
             pre: pre.as_ref().map(Matrix::view),
             y: y.view(),
         };
-        device.submit(&linear_with(device, &call, tile).unwrap()).unwrap();
+        device.submit(&linear_by(device, &call, road).unwrap()).unwrap();
         (y.read(device), pre.map(|p| p.read(device)))
     }
     fn wanted(&self) -> (Vec<f64>, Vec<f64>) {
@@ -109,7 +109,7 @@ fn every_epilogue_activation_and_layout_agrees_with_f64_on_ragged_shapes() {
             let quads =
                 Case { place: (4, 8), bias: i % 3 > 0, pre: ragged.pre && i % 2 > 0, ..Case { n: rows(n), k, m, ..ragged } };
             for case in [ragged, quads] {
-                let error = case.error(&case.run(device, None));
+                let error = case.error(&case.run(device, Road::Chosen));
                 assert!(error <= 1e-6, "{case:?}: {error:e}");
                 worst = worst.max(error);
             }
@@ -124,10 +124,10 @@ fn every_tile_gives_the_same_bits() {
     for epilogue in [Epilogue::Store(Elementwise::GeluNew), Epilogue::Add, Epilogue::Tangent(Elementwise::Silu)] {
         for (transpose, place) in [(false, (3, 2)), (true, (4, 4))] {
             let case = Case { transpose, place, ..case(144, 68, 140, epilogue) };
-            let first = case.run(device, Some((32, 32)));
+            let first = case.run(device, Road::Tile(32, 32));
             assert!(case.error(&first) <= 1e-6);
             for tile in [(64, 64), (128, 128)] {
-                assert_eq!(bytes(&case.run(device, Some(tile))), bytes(&first), "{case:?}, tile {tile:?}");
+                assert_eq!(bytes(&case.run(device, Road::Tile(tile.0, tile.1))), bytes(&first), "{case:?}, tile {tile:?}");
             }
         }
     }
@@ -147,10 +147,10 @@ fn uniforms_bounds_checks_and_narrow_grids_do_not_change_a_bit() {
     for epilogue in [Epilogue::Store(Elementwise::Tanh), Epilogue::Add, Epilogue::Tangent(Elementwise::Gelu)] {
         for (transpose, place) in [(false, (1, 0)), (true, (0, 4))] {
             let case = Case { transpose, place, ..case(80, 36, 90, epilogue) };
-            let first = bytes(&case.run(usual, None));
-            assert_eq!(bytes(&case.run(usual, None)), first, "again: {case:?}");
+            let first = bytes(&case.run(usual, Road::Chosen));
+            assert_eq!(bytes(&case.run(usual, Road::Chosen)), first, "again: {case:?}");
             for (device, options) in devices.iter().zip(&other) {
-                assert_eq!(bytes(&case.run(device, None)), first, "{case:?}, {options:?}");
+                assert_eq!(bytes(&case.run(device, Road::Chosen)), first, "{case:?}, {options:?}");
             }
         }
     }
@@ -165,7 +165,7 @@ fn small_bindings_cut_the_work_without_changing_results() {
     for epilogue in [Epilogue::Store(Elementwise::Relu), Epilogue::Add, Epilogue::Tangent(Elementwise::Sigmoid)] {
         for transpose in [false, true] {
             let case = Case { transpose, ..case(112, 70, 66, epilogue) };
-            let (whole, cut) = (case.run(usual, None), case.run(&small, None));
+            let (whole, cut) = (case.run(usual, Road::Chosen), case.run(&small, Road::Chosen));
             assert!(case.error(&cut) <= 1e-6, "{case:?}");
             if epilogue != Epilogue::Add {
                 assert_eq!(bytes(&cut), bytes(&whole), "{case:?}");

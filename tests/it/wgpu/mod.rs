@@ -6,6 +6,7 @@
 //! not be absent.
 
 mod activations;
+mod cooperative;
 mod cut;
 mod device;
 mod gram;

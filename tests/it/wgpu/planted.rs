@@ -7,6 +7,7 @@ use mechgraph::device::wgpu::Options;
 use mechgraph::kernel::linear::{Elementwise, Epilogue};
 use mechgraph::kernel::wgsl::KERNELS;
 use mechgraph::kernel::wgsl::gram::{Arithmetic, Product};
+use mechgraph::ops::linear_wgpu::Road;
 
 use super::linear::case;
 use super::{device, gram, open};
@@ -153,7 +154,7 @@ fn planted_bugs_in_linear_are_noticed() {
     let store = case(37, 35, 39, Epilogue::Store(Elementwise::Gelu));
     let check = |case: super::linear::Case| {
         move |device: &mechgraph::device::wgpu::Wgpu| {
-            let error = case.error(&case.run(device, Some((32, 32))));
+            let error = case.error(&case.run(device, Road::Tile(32, 32)));
             (error.is_nan() || error > 1e-6).then(|| format!("error {error:.1e}"))
         }
     };
