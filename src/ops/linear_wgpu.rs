@@ -42,7 +42,8 @@ pub(super) fn fits(a: &linear::Args, _: &Limits) -> Option<Scratch> {
 pub(super) fn bind(a: &linear::Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     a.check()?;
     // Narrow weights are read in quads alone, and not by cooperative matrices.
-    let quads = at.device().matrix_unit().is_none() && at.view(&a.x).has_quads()
+    let quads = at.device().matrix_unit().is_none()
+        && at.view(&a.x).has_quads()
         && [a.w.row * a.w.tensor.cols + a.w.col, a.w.cols, a.w.tensor.cols].iter().all(|n| n.is_multiple_of(4));
     let (w, stored) = if quads { at.weight(&a.w.tensor)? } else { (at.tensor(&a.w.tensor)?, Stored::F32) };
     let bias = a.bias.as_ref().map(|matrix| at.tensor(&matrix.tensor)).transpose()?;

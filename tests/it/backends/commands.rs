@@ -98,7 +98,7 @@ on_every_backend! {
         let case = Case::new(&transformer(config), &tokens(&[3, 4], |i| i % 11));
         let [model, data, out] = ["MODEL", "data.safetensors", "F"].map(|name| case.path(name).display().to_string());
         let stderr = outcome(backend, &format!("capture {model} --data {data} --out {out} --sites z"), &[]).stderr;
-        let said = stderr.contains("note: cuda leaves to the host: attention\n");
+        let said = stderr.contains("note: cuda leaves to the host: sdpa\n");
         assert_eq!(said, matches!(backend, Backend::Interpreter | Backend::Nvidia), "{backend:?}: {stderr}");
         assert!(said || !stderr.contains("leaves to the host"), "{backend:?}: {stderr}");
     }

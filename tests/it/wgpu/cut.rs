@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mechgraph::device::wgpu::{Cooperative, Options};
+use mechgraph::device::wgpu::Options;
 use mechgraph::device::{Builder, Cpu, DType, Device, IntBuffer, Placement, Tensor, View};
 use mechgraph::ops::activation::{self, Activation};
 use mechgraph::ops::norm::{Cotangent, Kind, NormaliseCotangent};
