@@ -237,7 +237,7 @@ fn configurations(shared: Shared, registers: [[u32; 4]; 2], resident: [[u32; 4];
 pub fn choose(kernel: &Kernel, dtype: DType, d_head: usize, d_v: usize, shared: u32) -> Option<Configuration> {
     let width = WIDTHS.into_iter().find(|w| d_head.max(d_v) <= *w as usize)?;
     let name = format!("{}-{width}", dtype.name());
-    (kernel.configurations)().into_iter().find(|c| c.name == name && c.shared <= shared)
+    kernel.all().iter().find(|c| c.name == name && c.shared <= shared).cloned()
 }
 
 /// `z = softmax(scores) v`.

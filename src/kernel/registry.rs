@@ -3,6 +3,9 @@
 //! A kernel's file name, entry name and registry key are the same word. A configuration is a set of
 //! constants for its text; `kernel@configuration` names what a device is handed.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use super::params::Field;
 use super::template::{self, Constants};
 use super::{ptx, sources, wgsl};
@@ -80,9 +83,15 @@ impl Kernel {
         };
         template::expand(&file, source, &constants, fragment)
     }
+    /// [`Kernel::configurations`], made when they are first asked for: a model asks hundreds of times.
+    pub fn all(&self) -> &'static [Configuration] {
+        static ALL: Mutex<BTreeMap<&str, &[Configuration]>> = Mutex::new(BTreeMap::new());
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(self.name).or_insert_with(|| Vec::leak((self.configurations)()))
+    }
     /// The configuration of that name.
     pub fn configuration(&self, name: &str) -> Result<Configuration> {
-        let all = (self.configurations)();
+        let all = self.all();
         let known = || all.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
         all.iter().find(|c| c.name == name).cloned().ok_or_else(|| {
             let what = format!("no configuration '{name}' of kernel {}", self.name);

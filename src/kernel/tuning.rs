@@ -59,7 +59,7 @@ pub enum Verdict {
 /// A configuration and what became of it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    pub configuration: Configuration,
+    pub configuration: &'static Configuration,
     pub verdict: Verdict,
 }
 
@@ -78,8 +78,8 @@ pub struct Choice {
 
 impl Choice {
     /// The chosen configuration.
-    pub fn configuration(&self) -> &Configuration {
-        &self.candidates[self.chosen].configuration
+    pub fn configuration(&self) -> &'static Configuration {
+        self.candidates[self.chosen].configuration
     }
 }
 
@@ -106,12 +106,13 @@ pub fn choose(
     bytes: f64,
     judge: impl Fn(&Configuration) -> std::result::Result<Work, String>,
 ) -> Result<Choice> {
-    let candidates: Vec<Candidate> = (kernel.configurations)()
-        .into_iter()
+    let candidates: Vec<Candidate> = kernel
+        .all()
+        .iter()
         .map(|configuration| {
-            let verdict = device_reason(kernel, &configuration, limits)
-                .map_or_else(|| judge(&configuration), Err)
-                .map_or_else(Verdict::Rejected, |work| cost(&configuration, &work, limits));
+            let verdict = device_reason(kernel, configuration, limits)
+                .map_or_else(|| judge(configuration), Err)
+                .map_or_else(Verdict::Rejected, |work| cost(configuration, &work, limits));
             Candidate { configuration, verdict }
         })
         .collect();
