@@ -66,10 +66,9 @@ pub(super) fn unit(raw: &::wgpu::Adapter, adapter: &Adapter, asked: Cooperative)
     found.map(Some).map_err(|lacks| Error::Backend {
         backend: "wgpu",
         found: format!("{adapter} has {lacks}"),
-        expected: format!(
-            "cooperative matrices 16x16x16 or 8x8x8 f16 -> f32, f16, and subgroups of always {} lanes, or no --cooperative",
-            Unit::LANES.map(|n| n.to_string()).join(", ")
-        ),
+        expected: "cooperative matrices 16x16x16 or 8x8x8 f16 -> f32, f16, and subgroups of always 8, 16, 32 or 64 lanes, or no \
+                   --cooperative"
+            .into(),
     })
 }
 
