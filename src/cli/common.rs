@@ -37,7 +37,7 @@ pub struct Common {
     /// wgpu adapter: a part of its name in any case
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
-    /// wgpu: f16 matrix units for linear maps where the adapter has them (experimental)
+    /// wgpu: f16 matrix units for linear maps (experimental)
     #[arg(long)]
     pub cooperative: bool,
     /// f64, f32 or bf16 [default: f32; lib: f64; ablate: its RUN's]
