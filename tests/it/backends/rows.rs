@@ -231,7 +231,7 @@ fn wgpu_llvmpipe_bugs_planted_in_rows_are_caught() {
                 "for (var word",
             ),
             bug("embed_f32", "positions do not begin again", "row % p.seq", "row"),
-            bug("embed_f32", "no scale", "p.scale * w_e[", "w_e["),
+            bug("embed_f32", "no scale", "p.scale * w_e_element(", "w_e_element("),
             bug("rope_f32", "the other direction", "p.sign * sines", "sines"),
             bug("rope_f32", "positions of another row", "(p.first + row) % p.n", "p.first % p.n"),
             bug("rope_f32", "the right half is not turned", "fma(right, c, left * s)", "right"),
