@@ -182,7 +182,8 @@ fn check(call: &LinearCall) -> Result<()> {
         view.map_or(Ok(()), |v| v.check("linear", name))?;
     }
     let inputs = [Some(x), Some(w), call.bias.as_ref()];
-    if !matches!(w.stored, Stored::F32) && !(x.has_quads() && w.has_quads()) {
+    let quads = x.has_quads() && w.has_quads();
+    if w.stored != Stored::F32 && !quads {
         let found = format!("W in {} and rows that are no whole quads", w.stored.name());
         return Err(Error::shape("linear", found, "f32, or rows of x and W that start at multiples of 4 elements"));
     }
