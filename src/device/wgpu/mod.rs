@@ -35,7 +35,7 @@ use crate::kernel::wgsl::linear_coop::Unit;
 use report::Failure;
 use weights::Weight;
 
-/// How a device is opened; the default is what runs use. `doctor` and the tests change it.
+/// How a device is opened; the default is what runs use but for `cooperative`, which a flag sets. Tests change the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The most bytes of one binding, where less than the adapter's own limit is wanted.
