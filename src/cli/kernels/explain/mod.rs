@@ -23,10 +23,10 @@ pub struct ShapeFlags {
     /// Language of the kernels
     #[arg(long, value_name = "cuda|wgpu", default_value = "cuda", hide_possible_values = true)]
     pub backend: Language,
-    /// Columns: of x for gram, of the result for linear and product, of the edges
+    /// Columns of x for gram, else of the result
     #[arg(long, value_name = "D", required_if_eq_any = [("explain", "gram"), ("explain", "linear")])]
     pub d: Option<NonZeroU32>,
-    /// Columns of x for linear and product, hidden units of edges [default: D]
+    /// Columns of x, or hidden units of edges [default: D]
     #[arg(long, value_name = "K")]
     pub k: Option<NonZeroU32>,
     /// Rows of x; tokens of edges
@@ -38,7 +38,7 @@ pub struct ShapeFlags {
     /// f32 or f64
     #[arg(long, value_name = "TYPE", default_value = "f32", hide_possible_values = true)]
     pub dtype: Precision,
-    /// add, store-ACT or tangent-ACT behind linear [default: store-identity]
+    /// add, store-ACT or tangent-ACT [default: store-identity]
     #[arg(long, value_name = "NAME")]
     pub epilogue: Option<String>,
     /// W of linear is [D, K] and used transposed
@@ -54,7 +54,7 @@ pub struct ShapeFlags {
     #[arg(long, value_name = "N")]
     pub invocations: Option<NonZeroU32>,
     /// wgpu: bytes of workgroup memory [default: 16384]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "N")]
     pub workgroup_memory: Option<NonZeroU32>,
     /// Rows do not start at multiples of 16 bytes
     #[arg(long)]
