@@ -7,6 +7,7 @@ mod cpu;
 mod cuda;
 mod ops;
 mod peak;
+mod peak_wgpu;
 mod probe;
 mod reference;
 mod report;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::case::Case;
 use super::check::{Ran, Run, found};
+use super::peak_wgpu;
 use super::report::{Ceilings, Clock, Outcome, Row, Timing, median};
 use super::work::Work;
 use crate::device::wgpu::{Recorded, Wgpu};
@@ -87,7 +88,7 @@ pub fn row<T: Real>(device: &Device, wgpu: &Wgpu, work: &Work, seed: u64, repeat
     Ok(Row::new(work, "wgpu", ran.kernels.join(" + "), checked, &case.costs, Outcome::Timed(timing)))
 }
 
-/// The rate of large copies; the peak of arithmetic is the fastest row, for the caller to fill in.
+/// The rate of large copies and the peak of arithmetic.
 pub fn ceilings(wgpu: &Wgpu, repeats: usize) -> Result<Ceilings> {
     let bytes = COPY.min(wgpu.limits().max_buffer_size) / 4 * 4;
     let (from, to) = (wgpu.buffer(bytes)?, wgpu.buffer(bytes)?);
@@ -100,8 +101,9 @@ pub fn ceilings(wgpu: &Wgpu, repeats: usize) -> Result<Ceilings> {
         seconds.push(start.elapsed().as_secs_f64() / COPIES as f64);
     }
     let copy = 2.0 * bytes as f64 / median(seconds.split_off(WARM_UP));
-    let note = format!("{COPIES} copies of {} MiB by the host's clock, bytes read and written", bytes >> 20);
+    let mebibytes = bytes >> 20;
+    let note = format!("{COPIES} copies of {mebibytes} MiB by the host's clock, bytes read and written; {}", peak_wgpu::NOTE);
     let mut ceilings = Ceilings::new(note, copy);
-    ceilings.peaks.insert(DType::F32.name(), 0.0);
+    ceilings.peaks.insert(DType::F32.name(), peak_wgpu::rate(wgpu, WARM_UP, repeats)?);
     Ok(ceilings)
 }

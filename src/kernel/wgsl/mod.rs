@@ -39,6 +39,7 @@ pub mod linear_coop;
 pub mod loss;
 pub mod norm;
 pub mod norm_terms;
+pub mod peak;
 pub mod peaks;
 pub mod probe;
 pub mod probes;
@@ -94,6 +95,7 @@ pub static KERNELS: &[&Kernel] = &[
     &norm::SLOPE,
     &norm_terms::TERMS,
     &norm_terms::WEIGH,
+    &peak::PEAK,
     &peaks::LISTS,
     &peaks::PEAKS,
     &probe::PROBE,
