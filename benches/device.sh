@@ -171,7 +171,8 @@ bench_cooperative() {
 }
 
 tests_wgpu() {
-    part 240 "$work/it" wgpu_llvmpipe wgpu::activations wgpu::cooperative wgpu::gram wgpu::linear --show-output
+    part 240 "$work/it" wgpu_llvmpipe wgpu::activations wgpu::cooperative wgpu::gram wgpu::linear \
+        wgpu::narrow wgpu_subgroups wgpu_heads --show-output
     shown '^test result|^skipped'
 }
 

@@ -29,7 +29,7 @@ fn capped(heads: usize, kv_heads: usize, d_head: usize, d_v: usize) -> Packed {
 }
 
 #[test]
-fn heads_that_do_not_begin_at_quads_have_the_bits_of_those_that_do() {
+fn wgpu_heads_that_do_not_begin_at_quads_have_the_bits_of_those_that_do() {
     Backend::Llvmpipe.hold(|backend| {
         let plain = capped(4, 2, 12, 8);
         let expected = bits(backend, &packed::<f32>(&plain), usize::MAX);
@@ -62,7 +62,7 @@ fn padded(narrow: &Case, width: usize) -> Case {
 }
 
 #[test]
-fn columns_of_zeros_change_no_bits_whatever_tile_they_make_a_head_take() {
+fn wgpu_columns_of_zeros_change_no_bits_whatever_tile_they_make_a_head_take() {
     Backend::Llvmpipe.hold(|backend| {
         let narrow = packed::<f32>(&capped(1, 1, 20, 20));
         let expected = bits(backend, &narrow, 20);
@@ -131,7 +131,7 @@ const BUGS: [Bug; 19] = [
 ];
 
 #[test]
-fn bugs_planted_in_quads_and_pieces_are_caught() {
+fn wgpu_bugs_planted_in_quads_and_pieces_are_caught() {
     let wide = Packed { lengths: vec![20], hidden: vec![], ..capped(2, 1, 76, 72) };
     let cases = [capped(2, 1, 12, 40), wide];
     let cases = cases.map(|p| packed::<f32>(&p));
