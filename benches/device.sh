@@ -10,6 +10,7 @@
 #
 #   machine      nvidia-smi, read only; the CPU
 #   devices      the backends that the binary finds
+#   doctor       operations and a model on CUDA and on wgpu against the CPU, as a user checks a device
 #   tests-cuda   the tests of the real driver, which may not be skipped: every operation, and every command whole
 #                against the CPU's
 #   tests-unit   the unit tests
@@ -34,7 +35,7 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 folder=$(cd "$1" && pwd) || exit 2
 mkdir -p "$2" && out=$(cd "$2" && pwd) || exit 2
 shift 2
-all=(machine devices tests-cuda tests-unit probe bench-cuda lib n2g tests-wgpu bench-wgpu sanitizer peers)
+all=(machine devices doctor tests-cuda tests-unit probe bench-cuda lib n2g tests-wgpu bench-wgpu sanitizer peers)
 wanted=("${@:-${all[@]}}")
 for name in "${wanted[@]}"; do
     case " ${all[*]} " in
@@ -114,6 +115,13 @@ devices() {
     part 60 "$mechgraph" devices
     shown .
     part 60 "$mechgraph" devices --json && cp "$work/part" "$out/devices.json"
+}
+
+doctor() {
+    part 120 "$mechgraph" doctor --backend cuda --quiet
+    shown 'checks: |failed|on the host|^error'
+    part 120 "$mechgraph" doctor --backend wgpu --adapter "$MECHGRAPH_ADAPTER" --quiet
+    shown 'checks: |failed|on the host|^error'
 }
 
 tests_cuda() {
@@ -219,7 +227,7 @@ sanitizer() {
         shown 'ERROR SUMMARY|RACECHECK SUMMARY'
         # All other operations, on the small shapes of their tests.
         MECHGRAPH_CUDA=1 part 240 "${found:-compute-sanitizer}" --tool "$tool" --error-exitcode 9 "$work/it" cuda_nvidia \
-            --skip commands --skip models --skip whole --skip lib:: --test-threads 1
+            --skip commands --skip doctor --skip models --skip whole --skip lib:: --test-threads 1
         shown 'ERROR SUMMARY|RACECHECK SUMMARY'
     done
 }
@@ -237,6 +245,7 @@ for name in "${wanted[@]}"; do
     case $name in
     machine) machine ;;
     devices) devices ;;
+    doctor) doctor ;;
     tests-cuda) tests_cuda ;;
     tests-unit) tests_unit ;;
     probe) probe ;;

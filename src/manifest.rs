@@ -186,7 +186,7 @@ impl DeviceInfo {
 pub struct Road {
     /// `FROM->TO`, the node layers around the section.
     pub section: String,
-    /// `moments` or `jvp`.
+    /// `closed form` or `jvp`.
     pub road: String,
     pub why: String,
 }

@@ -18,6 +18,7 @@ pub mod capture;
 pub mod common;
 pub mod config;
 pub mod devices;
+pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod jvp;
@@ -30,6 +31,7 @@ pub mod page;
 pub mod predict;
 pub mod run_dir;
 pub mod show;
+pub mod table;
 
 /// Turns neural networks into graphs that researchers can read, search and test
 #[derive(clap::Parser, Debug)]
@@ -61,6 +63,8 @@ enum Command {
     Predict(predict::Args),
     /// List the backends and say which one `auto` picks
     Devices(devices::Args),
+    /// Check on this device all operations, and what a model must hold to
+    Doctor(Box<doctor::Args>),
     /// Check operations against f64 and time them against the device's ceilings
     Bench(bench::Args),
     /// List the kernels, print one, or explain which one a device would be handed
@@ -165,6 +169,7 @@ impl Command {
             Command::Jvp(a) => Some(&mut a.common),
             Command::Eval(a) => Some(&mut a.common),
             Command::Predict(a) => Some(&mut a.common),
+            Command::Doctor(a) => Some(&mut a.common),
             Command::Bench(a) => Some(&mut a.common),
             Command::Show(_) | Command::Export(_) | Command::Devices(_) | Command::Kernels(_) => None,
         }
@@ -181,6 +186,7 @@ impl Command {
             Command::Export(a) => export::run(a),
             Command::Predict(a) => predict::run(a),
             Command::Devices(a) => devices::run(a),
+            Command::Doctor(a) => doctor::run(*a),
             Command::Bench(a) => bench::run(a),
             Command::Kernels(a) => kernels::run(a),
         }

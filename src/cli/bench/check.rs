@@ -26,7 +26,7 @@ pub struct Ran {
 }
 
 /// The content of an output.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Found {
     /// Row by row.
     Reals(Vec<f64>),

@@ -2,7 +2,7 @@
 //! seen to do at best in the same run.
 
 mod case;
-mod check;
+pub(super) mod check;
 mod cpu;
 mod cuda;
 mod ops;
@@ -12,8 +12,9 @@ mod probe;
 mod reference;
 mod report;
 mod rounding;
+pub(super) mod set;
 mod wgpu;
-mod work;
+pub(super) mod work;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -129,7 +130,7 @@ fn precision(dtype: DType) -> Precision {
     }
 }
 
-fn parsed(shapes: &[&str]) -> Vec<Shape> {
+pub(super) fn parsed(shapes: &[&str]) -> Vec<Shape> {
     shapes.iter().filter_map(|s| s.parse().ok()).collect()
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::case::Costs;
 use super::check::Checked;
 use super::work::{Op, Work};
+use crate::cli::table::columns;
 pub use crate::device::driver::Counts;
 
 /// Version of the JSON's layout.
@@ -208,16 +209,6 @@ impl Report {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
-}
-
-/// Rows with their cells right-aligned but the last, two spaces between.
-fn columns(rows: &[Vec<String>]) -> String {
-    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
-    let line = |r: &Vec<String>| {
-        let Some((last, cells)) = r.split_last() else { return String::new() };
-        cells.iter().enumerate().map(|(c, cell)| format!("{cell:>0$}  ", width(c))).collect::<String>() + last + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -3,15 +3,14 @@
 
 use std::time::Instant;
 
-use super::case::Case;
-use super::check::{Ran, Run, found};
+use super::check::Run;
 use super::peak_wgpu;
 use super::report::{Ceilings, Clock, Outcome, Row, Timing, median};
+use super::set::Set;
 use super::work::Work;
 use crate::device::wgpu::{Recorded, Wgpu};
-use crate::device::{Arena, DType, Device, Real};
+use crate::device::{DType, Device, Real};
 use crate::error::Result;
-use crate::ops::offload::Mirror;
 
 /// Runs before the ones that count.
 const WARM_UP: usize = 2;
@@ -22,33 +21,6 @@ const SETS: u64 = 4;
 /// Bytes of the copy that is the ceiling of memory, and how many are timed together.
 const COPY: u64 = 256 << 20;
 const COPIES: usize = 8;
-
-/// One set of inputs, on the host and on the device.
-struct Set<T> {
-    arena: Arena<T>,
-    mirror: Option<Mirror>,
-}
-
-impl<T: Real> Set<T> {
-    fn new(device: &Device, case: &Case) -> Result<Self> {
-        let arena = device.host().install(|| case.arena::<T>(T::DTYPE));
-        Ok(Self { arena, mirror: Mirror::new(device, &case.program)? })
-    }
-    fn run(&mut self, case: &Case) -> Result<()> {
-        self.mirror.iter_mut().try_for_each(|mirror| mirror.run(&case.program, &mut self.arena))
-    }
-    /// Runs for the first time.
-    fn once(&mut self, case: &Case) -> Result<Ran> {
-        self.run(case)?;
-        self.mirror.iter_mut().try_for_each(|mirror| mirror.bring_home(&mut self.arena))?;
-        let kernels = self.mirror.iter().flat_map(Mirror::kernels).collect();
-        Ok(Ran { found: found(case, &self.arena), kernels })
-    }
-    /// The launches, where there is nothing beside them.
-    fn recorded(&self) -> Option<&[Recorded]> {
-        self.mirror.as_ref().and_then(Mirror::recorded)
-    }
-}
 
 /// Checks and times one operation.
 pub fn row<T: Real>(device: &Device, wgpu: &Wgpu, work: &Work, seed: u64, repeats: usize) -> Result<Row> {
@@ -61,7 +33,7 @@ pub fn row<T: Real>(device: &Device, wgpu: &Wgpu, work: &Work, seed: u64, repeat
         let case = host.install(|| fewer.case(seed));
         Set::<T>::new(device, &case)?.once(&case)
     };
-    let checked = Run { work, case: &case, arena: &sets[0].arena, seed, ran: &ran }.check(host, Some(&mut again))?;
+    let checked = Run { work, case: &case, arena: sets[0].arena(), seed, ran: &ran }.check(host, Some(&mut again))?;
     // The first run of a set brings its inputs to the device.
     sets[1..].iter_mut().try_for_each(|set| set.run(&case))?;
     wgpu.wait()?;

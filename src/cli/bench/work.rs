@@ -130,6 +130,10 @@ impl Shape {
     pub fn fits_any(&self, ops: &[Op]) -> bool {
         ops.iter().any(|op| op.0.sizes() == self.0.len())
     }
+    /// The next larger sizes that are multiples of 4.
+    pub fn in_quads(&self) -> Self {
+        Self(self.0.iter().map(|n| n.next_multiple_of(4)).collect())
+    }
 }
 
 impl std::fmt::Display for Shape {

@@ -161,6 +161,10 @@ impl Batch {
         self.calls.append(&mut later.calls);
         true
     }
+    /// The kernels of the calls, in order.
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
+        self.calls.iter().map(|call| call.kernel.to_string())
+    }
 }
 
 /// The launches of a program without the host beside them, in memory of their own, for those that

@@ -112,11 +112,12 @@ impl Mirror {
         self.sides.note_host(host);
         self.sides.fetch(slot, &mut self.gpu, host)
     }
-    /// The names of the kernels of a wgpu device, each once, and whether the host takes part.
+    /// The names of the kernels, each once, and whether the host takes part.
     pub fn kernels(&self) -> Vec<String> {
         let mut names = Vec::new();
         for step in &self.steps {
             match step {
+                Step::Device(Segment { work: Work::Cuda(batch), .. }) => names.extend(batch.names()),
                 Step::Device(Segment { work: Work::Wgpu(batch), .. }) => names.extend(wgpu::names(batch.recorded())),
                 Step::Device(Segment { work: Work::WgpuGram(gram), .. }) => {
                     names.extend(wgpu::names(gram.recorded()));

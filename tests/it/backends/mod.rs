@@ -10,6 +10,7 @@ mod attention_quads;
 mod chunks;
 mod commands;
 mod cut;
+mod doctor;
 mod driver;
 mod elementwise;
 mod gram;
