@@ -172,7 +172,23 @@ pub struct TangentArgs {
     pub transpose: bool,
 }
 
+/// `dy = act'(x) u dx + act(x) du` and `dv = act(x) dx` for the rows of probes, the activation elementwise; without u it
+/// is 1. What gates and activations alone ask of a GPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Products {
+    pub x: View,
+    pub u: Option<View>,
+    pub dx: View,
+    pub dy: View,
+    pub du: Option<View>,
+    pub dv: Option<View>,
+}
+
 impl TangentArgs {
+    /// Of an elementwise activation.
+    pub(super) fn products(&self) -> Products {
+        Products { x: self.x, u: None, dx: self.dx, dy: self.dy, du: None, dv: None }
+    }
     /// Whether the shapes agree and the output has a buffer of its own.
     pub fn check(&self) -> Result<()> {
         let op = "activation tangent";

@@ -1,7 +1,7 @@
 //! The CUDA launchers of [`super::activation`] and [`super::softcap`], f32 and f64. SoLU takes a row at a time, what
 //! is elementwise a tile of elements.
 
-use super::activation::{Args, TangentArgs};
+use super::activation::{Args, Products, TangentArgs};
 use super::extents::{fit, tiles_fit};
 use super::offload::Place;
 use super::softcap;
@@ -37,7 +37,7 @@ pub(super) fn tangent_scratch(a: &TangentArgs, dtype: DType, _: &Limits) -> Opti
 /// The calls of a launch for which there are kernels.
 pub(super) fn tangent_bind(a: &TangentArgs, at: &mut Place) -> Result<Vec<Call>> {
     if let Some(act) = a.act.elementwise() {
-        return Ok(vec![derivatives(at, act, &Derivatives { x: a.x, u: None, dx: a.dx, dy: a.dy, du: None, dv: None })?]);
+        return Ok(vec![derivatives(at, act, &a.products())?]);
     }
     let s = at.scratch();
     let params = SoluTangentParams {
@@ -86,23 +86,13 @@ pub(super) fn values(at: &Place, act: Elementwise, cap: f64, x: &View, u: Option
     at.call(&ACTIVATION, &activation::configuration(at.dtype(), act), sheet.grid(1), &params)
 }
 
-/// `dy = act'(x) u dx + act(x) du` and `dv = act(x) dx`, for the rows of probes.
-pub(super) struct Derivatives {
-    pub x: View,
-    pub u: Option<View>,
-    pub dx: View,
-    pub dy: View,
-    pub du: Option<View>,
-    pub dv: Option<View>,
-}
-
 /// Whether there are kernels for the derivatives at `x` of the rows of probes.
 pub(super) fn derivative_fits<'a>(x: &'a View, probes: impl IntoIterator<Item = &'a View>) -> bool {
     let mut probes = probes.into_iter();
     fit([x]) && probes.all(|v| fit([v]) && tiles_fit((v.rows / x.rows).div_ceil(PROBES as usize)))
 }
 
-pub(super) fn derivatives(at: &Place, act: Elementwise, d: &Derivatives) -> Result<Call> {
+pub(super) fn derivatives(at: &Place, act: Elementwise, d: &Products) -> Result<Call> {
     let sheet = Sheet::new(d.x.rows as u32, d.x.cols as u32, 1);
     let probes = (d.dx.rows / d.x.rows) as u32;
     let of = |v: Option<View>| v.map_or((0, 0), |v| (at.view(&v), v.stride as u32));

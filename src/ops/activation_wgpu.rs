@@ -1,7 +1,7 @@
 //! The wgpu launchers of [`super::activation`] and [`super::softcap`]. SoLU takes a row at a time, what is elementwise a
 //! tile of elements.
 
-use super::activation::{Args, TangentArgs};
+use super::activation::{Args, Products, TangentArgs};
 use super::extents::fit;
 use super::offload::{Scratch, WgpuPlace, together};
 use super::pieces::{Piece, cut, pieces};
@@ -56,7 +56,7 @@ pub(super) fn tangent_fits(a: &TangentArgs, limits: &Limits) -> Option<Scratch> 
 /// The launches of an operation for which there are kernels.
 pub(super) fn tangent_bind(a: &TangentArgs, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     if let Some(act) = a.act.elementwise() {
-        return derivatives(at, act, &Derivatives { x: a.x, u: None, dx: a.dx, dy: a.dy, du: None, dv: None });
+        return derivatives(at, act, &a.products());
     }
     let mut recorded = Vec::new();
     for piece in cut(&[&a.x], &[&a.dx, &a.dy], at.limits().binding).unwrap_or_default() {
@@ -149,29 +149,19 @@ pub(super) fn values(at: &WgpuPlace, act: Elementwise, cap: f64, x: &View, u: Op
     all.into_iter().map(each).collect()
 }
 
-/// `dy = act'(x) u dx + act(x) du` and `dv = act(x) dx`, for the rows of probes.
-pub(super) struct Derivatives {
-    pub x: View,
-    pub u: Option<View>,
-    pub dx: View,
-    pub dy: View,
-    pub du: Option<View>,
-    pub dv: Option<View>,
-}
-
 /// Whether there are kernels for the derivatives at rows of the activations of stacks of probes, and bindings for them.
 pub(super) fn derivatives_fit<const N: usize, const R: usize>(rows: [&View; N], stacks: [&View; R], limits: &Limits) -> bool {
     fit(rows) && fit(stacks) && cut(&rows, &stacks, limits.binding).is_some()
 }
 
-pub(super) fn derivatives(at: &WgpuPlace, act: Elementwise, d: &Derivatives) -> Result<Vec<Recorded>> {
+pub(super) fn derivatives(at: &WgpuPlace, act: Elementwise, d: &Products) -> Result<Vec<Recorded>> {
     let rows: Vec<&View> = [Some(&d.x), d.u.as_ref()].into_iter().flatten().collect();
     let stacks: Vec<&View> = [Some(&d.dx), Some(&d.dy), d.du.as_ref(), d.dv.as_ref()].into_iter().flatten().collect();
     let all = cut(&rows, &stacks, at.limits().binding).unwrap_or_default();
     all.iter().map(|piece| derivatives_of(at, act, d, piece)).collect()
 }
 
-fn derivatives_of(at: &WgpuPlace, act: Elementwise, d: &Derivatives, piece: &Piece) -> Result<Recorded> {
+fn derivatives_of(at: &WgpuPlace, act: Elementwise, d: &Products, piece: &Piece) -> Result<Recorded> {
     let (x, u) = (piece.rows_of(&d.x), d.u.map(|u| piece.rows_of(&u)));
     let (dx, dy) = (piece.stack_of(&d.dx), piece.stack_of(&d.dy));
     let [du, dv] = [d.du, d.dv].map(|v| v.map(|v| piece.stack_of(&v)));

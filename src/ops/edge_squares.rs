@@ -5,7 +5,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::activation::Activation;
-use super::moments::derivative_row;
+use super::moments::{Derivatives, derivative_row};
 use crate::device::{Arena, IntBuffer, Real, Tensor, View};
 
 /// out[i, j] += sum over tokens of f_j^2 J_ji^2, J = sum_g U_g diag(d_g) V + B.
@@ -29,6 +29,12 @@ pub struct Args {
     pub b: Tensor,
     /// `[k_out, k_in]`
     pub out: View,
+}
+
+impl Args {
+    pub(super) fn derivatives(&self) -> Derivatives<'_> {
+        Derivatives { act: self.act, nodes: &self.nodes, pre: self.pre, up: self.up }
+    }
 }
 
 /// Runs on one CPU thread.

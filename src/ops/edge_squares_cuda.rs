@@ -4,7 +4,7 @@
 use super::edge_squares::{Args, RankOneArgs, Side};
 use super::extents::countable;
 use super::gram_cuda::Rows;
-use super::moments_cuda::{Derivatives, column_sums};
+use super::moments_cuda::column_sums;
 use super::offload::Place;
 use super::parts::Parts;
 use crate::device::cuda::Call;
@@ -31,13 +31,9 @@ struct Plan {
     bytes: u64,
 }
 
-fn derivatives_of(a: &Args) -> Derivatives<'_> {
-    Derivatives { act: a.act, nodes: &a.nodes, pre: a.pre, up: a.up }
-}
-
 fn plan(a: &Args, start: u64, dtype: DType, limits: &Limits) -> Option<Plan> {
     let (slabs, mut partials) = partials(a.pre.rows, &a.out, dtype)?;
-    let mut derivatives = derivatives_of(a).rows(dtype)?;
+    let mut derivatives = a.derivatives().scratch_rows(dtype)?;
     let gates = if a.up.is_some() { 2 } else { 1 };
     let launch = squares(dtype, gates, a.u_t.cols as u32, a.v.cols as u32, slabs, limits)?;
     let mut parts = Parts::new(start);
@@ -56,7 +52,7 @@ pub(super) fn scratch(a: &Args, dtype: DType, limits: &Limits) -> Option<u64> {
 pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
     let Some(plan) = plan(a, at.scratch(), at.dtype(), &at.limits()) else { return Ok(Vec::new()) };
     let Plan { launch, slabs, derivatives, partials, .. } = plan;
-    let mut calls = derivatives_of(a).call(at, &derivatives)?;
+    let mut calls = a.derivatives().call(at, &derivatives)?;
     let params = EdgeParams {
         d: derivatives.at,
         f: at.view(&a.f_hat),

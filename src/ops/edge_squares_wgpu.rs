@@ -3,7 +3,7 @@
 
 use super::edge_squares::{Args, RankOneArgs, Side};
 use super::extents::countable;
-use super::moments_wgpu::{Derivatives, Rows, column_sums, largest, points};
+use super::moments_wgpu::{Rows, column_sums, largest, points};
 use super::offload::{Scratch, Storage, WgpuPlace};
 use super::pieces::{Piece, pieces};
 use crate::device::wgpu::Recorded;
@@ -46,31 +46,27 @@ fn partials<'a>(number: usize, slabs: Slabs, out: &View, at: &'a WgpuPlace) -> R
     Rows { buffer: at.scratch(number), rows: slabs.count as usize, cols, stride: cols }
 }
 
-fn derivatives_of(a: &Args) -> Derivatives<'_> {
-    Derivatives { act: a.act, nodes: &a.nodes, pre: a.pre, up: a.up }
-}
-
 fn plan(a: &Args, limits: &Limits) -> Option<Vec<Piece>> {
     let (hidden, k_in, k_out) = (a.pre.cols, a.u_t.cols, a.v.cols);
     let fits = edges_fit(&a.out, [k_out, k_in], limits)
-        && weight_fits(&a.u_t, derivatives_of(a).cols(), k_in, limits)
+        && weight_fits(&a.u_t, a.derivatives().cols(), k_in, limits)
         && weight_fits(&a.v, hidden, k_out, limits)
         && weight_fits(&a.b, k_in, k_out, limits)
         && a.f_hat.cols == k_in;
-    fits.then(|| derivatives_of(a).pieces(&[a.f_hat], limits)).flatten()
+    fits.then(|| a.derivatives().pieces(&[a.f_hat], limits)).flatten()
 }
 
 /// Scratch memory: the derivative rows of a piece, and the sums of its slabs. `None` where there is no kernel.
 pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
     let pieces = plan(a, limits)?;
-    Some(vec![largest(&pieces, derivatives_of(a).stride()), partial_bytes(&pieces, &a.out, limits)])
+    Some(vec![largest(&pieces, a.derivatives().stride()), partial_bytes(&pieces, &a.out, limits)])
 }
 
 /// The launches of an operation for which there are kernels.
 pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     let limits = at.limits();
     let Some(pieces) = plan(a, &limits) else { return Ok(Vec::new()) };
-    let (all, nodes) = (derivatives_of(a), points(at, a.nodes.iter().copied())?);
+    let (all, nodes) = (a.derivatives(), points(at, a.nodes.iter().copied())?);
     let (k_in, k_out) = (a.u_t.cols, a.v.cols);
     let quads = k_in.is_multiple_of(4) && k_out.is_multiple_of(4);
     let gates = if a.up.is_some() { 2 } else { 1 };
@@ -78,7 +74,7 @@ pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     for piece in &pieces {
         let Some(slabs) = slabs_of(piece, &a.out, &limits) else { continue };
         let (d, sums) = (all.rows(piece, at.scratch(0)), partials(1, slabs, &a.out, at));
-        calls.extend(all.call(piece, &nodes, d.buffer, at)?);
+        calls.extend(all.record(piece, &nodes, d.buffer, at)?);
         let shape = EdgeShape { n: piece.n(), k_in: k_in as u32, k_out: k_out as u32, slabs, quads };
         let plan = shape.squares(gates, a.v.rows as u32, &limits)?;
         let units = plan.tiles * u64::from(slabs.count);

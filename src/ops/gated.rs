@@ -1,6 +1,6 @@
 //! h = act(g) * u, the hidden layer of a gated MLP, with its derivatives.
 
-use super::activation::Activation;
+use super::activation::{Activation, Products};
 use super::{outputs::Outputs, rows};
 use crate::device::{Arena, Real, View};
 
@@ -38,6 +38,15 @@ pub struct TangentArgs {
     pub du: View,
     pub dh: View,
     pub transpose: bool,
+}
+
+impl TangentArgs {
+    /// Of an elementwise activation.
+    pub(super) fn products(&self) -> Products {
+        let Self { g, u, dg, du, dh, .. } = *self;
+        let forward = Products { x: g, u: Some(u), dx: dg, dy: dh, du: Some(du), dv: None };
+        if self.transpose { Products { dx: dh, dy: dg, du: None, dv: Some(du), ..forward } } else { forward }
+    }
 }
 
 /// Runs on one CPU thread.

@@ -1,6 +1,6 @@
 //! The CUDA launchers of [`super::gated`], f32 and f64, with elementwise activations.
 
-use super::activation_cuda::{Derivatives, derivative_fits, derivatives, values};
+use super::activation_cuda::{derivative_fits, derivatives, values};
 use super::extents::fit;
 use super::gated::{Args, TangentArgs};
 use super::offload::Place;
@@ -27,8 +27,6 @@ pub(super) fn tangent_scratch(a: &TangentArgs, _: DType, _: &Limits) -> Option<u
 
 /// The call of a launch for which there is a kernel.
 pub(super) fn tangent_bind(a: &TangentArgs, at: &mut Place) -> Result<Vec<Call>> {
-    let all = Derivatives { x: a.g, u: Some(a.u), dx: a.dg, dy: a.dh, du: Some(a.du), dv: None };
-    let all = if a.transpose { Derivatives { dx: a.dh, dy: a.dg, du: None, dv: Some(a.du), ..all } } else { all };
-    let call = a.act.elementwise().map(|act| derivatives(at, act, &all));
+    let call = a.act.elementwise().map(|act| derivatives(at, act, &a.products()));
     call.into_iter().collect()
 }

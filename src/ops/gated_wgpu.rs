@@ -1,6 +1,6 @@
 //! The wgpu launchers of [`super::gated`], with elementwise activations.
 
-use super::activation_wgpu::{Derivatives, derivatives, derivatives_fit, values, values_fit};
+use super::activation_wgpu::{derivatives, derivatives_fit, values, values_fit};
 use super::gated::{Args, TangentArgs};
 use super::offload::{Scratch, WgpuPlace};
 use crate::device::wgpu::Recorded;
@@ -25,7 +25,5 @@ pub(super) fn tangent_fits(a: &TangentArgs, limits: &Limits) -> Option<Scratch> 
 
 /// The launches of an operation for which there is a kernel.
 pub(super) fn tangent_bind(a: &TangentArgs, at: &WgpuPlace) -> Result<Vec<Recorded>> {
-    let all = Derivatives { x: a.g, u: Some(a.u), dx: a.dg, dy: a.dh, du: Some(a.du), dv: None };
-    let all = if a.transpose { Derivatives { dx: a.dh, dy: a.dg, du: None, dv: Some(a.du), ..all } } else { all };
-    a.act.elementwise().map_or(Ok(Vec::new()), |act| derivatives(at, act, &all))
+    a.act.elementwise().map_or(Ok(Vec::new()), |act| derivatives(at, act, &a.products()))
 }

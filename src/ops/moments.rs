@@ -24,6 +24,29 @@ pub struct Args {
     pub s: View,
 }
 
+/// Derivative rows of an MLP, `[n, m]`, gated `[n, 2m]`, for backends that write them to scratch memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Derivatives<'a> {
+    pub act: Activation,
+    /// Quadrature points (weight, alpha).
+    pub nodes: &'a [(f64, f64)],
+    pub pre: View,
+    pub up: Option<View>,
+}
+
+impl Derivatives<'_> {
+    /// Numbers in a row.
+    pub fn cols(&self) -> usize {
+        self.pre.cols * if self.up.is_some() { 2 } else { 1 }
+    }
+}
+
+impl Args {
+    pub(super) fn derivatives(&self) -> Derivatives<'_> {
+        Derivatives { act: self.act, nodes: &self.nodes, pre: self.pre, up: self.up }
+    }
+}
+
 /// Writes the derivative row of one token: m numbers, gated 2m.
 pub fn derivative_row<T: Real>(act: Activation, nodes: &[(f64, f64)], pre: &[T], up: Option<&[T]>, out: &mut [T]) {
     out.fill(T::ZERO);

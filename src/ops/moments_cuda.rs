@@ -1,44 +1,29 @@
 //! The CUDA launcher of [`super::moments`]: derivative rows in scratch memory, their column sums and
 //! their Gram matrix. The rows and the sums also serve other operations.
 
-use super::activation::Activation;
 use super::extents::countable;
 use super::gram_cuda::Rows;
-use super::moments::Args;
+use super::moments::{Args, Derivatives};
 use super::offload::Place;
 use super::parts::Parts;
+use crate::device::DType;
 use crate::device::cuda::Call;
-use crate::device::{DType, View};
 use crate::error::Result;
 use crate::kernel::column_sums::{self, ColumnSumParams};
 use crate::kernel::derivatives::{self, DerivativeParams};
-use crate::kernel::linear::Elementwise;
 use crate::kernel::tuning::Limits;
 
-/// Derivative rows of an MLP: `[n, m]`, gated `[n, 2m]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Derivatives<'a> {
-    pub act: Activation,
-    /// Quadrature points (weight, alpha).
-    pub nodes: &'a [(f64, f64)],
-    pub pre: View,
-    pub up: Option<View>,
-}
-
 impl Derivatives<'_> {
-    fn elementwise(&self) -> Option<Elementwise> {
-        self.act.elementwise()
-    }
     /// The rows without their address; `None` where there is no kernel.
-    pub fn rows(&self, dtype: DType) -> Option<Rows> {
-        let cols = self.pre.cols * if self.up.is_some() { 2 } else { 1 };
-        let fits = self.elementwise().is_some() && !self.nodes.is_empty() && self.pre.rows > 0 && self.pre.cols > 0;
+    pub fn scratch_rows(&self, dtype: DType) -> Option<Rows> {
+        let cols = self.cols();
+        let fits = self.act.is_elementwise() && !self.nodes.is_empty() && self.pre.rows > 0 && self.pre.cols > 0;
         let countable = countable([&self.pre].into_iter().chain(&self.up)) && self.pre.rows.saturating_mul(cols) < 1 << 31;
         (fits && countable).then(|| Rows::in_scratch(self.pre.rows, cols, dtype))
     }
     /// The launch that writes them.
     pub fn call(&self, at: &mut Place, rows: &Rows) -> Result<Vec<Call>> {
-        let Some(act) = self.elementwise() else { return Ok(Vec::new()) };
+        let Some(act) = self.act.elementwise() else { return Ok(Vec::new()) };
         let nodes = points(at, self.nodes.iter().copied())?;
         let (launch, log_columns) = derivatives::launch(at.dtype(), act, rows.rows as u32, self.pre.cols as u32);
         let params = DerivativeParams {
@@ -82,13 +67,9 @@ pub(super) fn column_sums(at: &Place, x: &Rows, weights: u64, out: u64) -> Resul
 
 /// The derivative rows and the bytes of the partial tiles of their Gram matrix.
 fn plan(a: &Args, dtype: DType, limits: &Limits) -> Option<(Rows, u64)> {
-    let rows = derivatives_of(a).rows(dtype)?;
+    let rows = a.derivatives().scratch_rows(dtype)?;
     let fits = a.s.is_contiguous() && countable([&a.h, &a.s]);
     fits.then(|| rows.gram_bytes(dtype, limits)).flatten().map(|bytes| (rows, bytes))
-}
-
-fn derivatives_of(a: &Args) -> Derivatives<'_> {
-    Derivatives { act: a.act, nodes: &a.nodes, pre: a.pre, up: a.up }
 }
 
 /// Bytes of scratch memory; `None` where there is no kernel.
@@ -105,7 +86,7 @@ pub(super) fn bind(a: &Args, at: &mut Place) -> Result<Vec<Call>> {
     let Some((mut rows, _)) = plan(a, at.dtype(), &at.limits()) else { return Ok(Vec::new()) };
     let mut parts = Parts::new(at.scratch());
     rows.at = parts.take(rows.bytes(at.dtype()));
-    let mut calls = derivatives_of(a).call(at, &rows)?;
+    let mut calls = a.derivatives().call(at, &rows)?;
     calls.push(column_sums(at, &rows, 0, at.view(&a.h))?);
     calls.extend(rows.add_to(at, parts.take(0), &a.s)?);
     Ok(calls)

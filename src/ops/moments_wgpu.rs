@@ -1,9 +1,8 @@
 //! The wgpu launcher of [`super::moments`]: derivative rows in scratch memory, their column sums and their Gram matrix. The
 //! rows and the sums also serve other operations.
 
-use super::activation::Activation;
 use super::extents::countable;
-use super::moments::Args;
+use super::moments::{Args, Derivatives};
 use super::offload::{Scratch, WgpuPlace};
 use super::pieces::{Piece, pieces};
 use super::product_wgpu::{Operand, gram_add};
@@ -15,16 +14,6 @@ use crate::kernel::wgsl::Limits;
 use crate::kernel::wgsl::sums::{
     COLUMN_SUMS, ColumnSumParams, DEEP, DERIVATIVES, DerivativeParams, GATED, HAS_WEIGHTS, derivatives, log_columns,
 };
-
-/// Derivative rows of an MLP: `[n, m]`, gated `[n, 2m]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Derivatives<'a> {
-    pub act: Activation,
-    /// Quadrature points (weight, alpha).
-    pub nodes: &'a [(f64, f64)],
-    pub pre: View,
-    pub up: Option<View>,
-}
 
 /// Rows from the first element of a scratch buffer on.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +47,7 @@ pub(super) fn largest(pieces: &[Piece], stride: usize) -> u64 {
 }
 
 impl Derivatives<'_> {
-    pub fn cols(&self) -> usize {
-        self.pre.cols * if self.up.is_some() { 2 } else { 1 }
-    }
+    /// Elements from one row to the next in scratch memory.
     pub fn stride(&self) -> usize {
         row_stride(self.cols())
     }
@@ -75,7 +62,7 @@ impl Derivatives<'_> {
         fits.then(|| pieces(pre.rows, 1, views().chain([&scratch]), [], limits.binding)).flatten()
     }
     /// The launch that writes those of a piece to a scratch buffer.
-    pub fn call(&self, piece: &Piece, nodes: &WgpuBuffer, out: &WgpuBuffer, at: &WgpuPlace) -> Result<Option<Recorded>> {
+    pub fn record(&self, piece: &Piece, nodes: &WgpuBuffer, out: &WgpuBuffer, at: &WgpuPlace) -> Result<Option<Recorded>> {
         let Some(act) = self.act.elementwise() else { return Ok(None) };
         let (pre, up) = (piece.rows_of(&self.pre), self.up.map(|up| piece.rows_of(&up)));
         let sheet = Sheet::new(piece.n(), pre.cols as u32, DEEP);
@@ -136,32 +123,28 @@ pub(super) fn column_sums(at: &WgpuPlace, x: &Rows, weights: Option<&WgpuBuffer>
     at.record(&COLUMN_SUMS, &crate::kernel::wgsl::sums::column_sums(), storage, &params, groups)
 }
 
-fn derivatives_of(a: &Args) -> Derivatives<'_> {
-    Derivatives { act: a.act, nodes: &a.nodes, pre: a.pre, up: a.up }
-}
-
 fn plan(a: &Args, limits: &Limits) -> Option<Vec<Piece>> {
-    let width = derivatives_of(a).cols();
+    let width = a.derivatives().cols();
     let fits = a.s.is_contiguous()
         && (a.s.rows, a.s.cols, a.h.rows, a.h.cols) == (width, width, 1, width)
         && countable([&a.h, &a.s])
         && width.saturating_mul(width) <= limits.binding;
-    (fits && limits.exact_sums).then(|| derivatives_of(a).pieces(&[], limits)).flatten()
+    (fits && limits.exact_sums).then(|| a.derivatives().pieces(&[], limits)).flatten()
 }
 
 /// Scratch memory: the derivative rows of a piece. `None` where there is no kernel.
 pub(super) fn fits(a: &Args, limits: &Limits) -> Option<Scratch> {
-    plan(a, limits).map(|pieces| vec![largest(&pieces, derivatives_of(a).stride())])
+    plan(a, limits).map(|pieces| vec![largest(&pieces, a.derivatives().stride())])
 }
 
 /// The launches of an operation for which there are kernels.
 pub(super) fn bind(a: &Args, at: &WgpuPlace) -> Result<Vec<Recorded>> {
     let Some(pieces) = plan(a, &at.limits()) else { return Ok(Vec::new()) };
-    let (all, nodes) = (derivatives_of(a), points(at, a.nodes.iter().copied())?);
+    let (all, nodes) = (a.derivatives(), points(at, a.nodes.iter().copied())?);
     let mut calls = Vec::new();
     for piece in &pieces {
         let rows = all.rows(piece, at.scratch(0));
-        calls.extend(all.call(piece, &nodes, rows.buffer, at)?);
+        calls.extend(all.record(piece, &nodes, rows.buffer, at)?);
         calls.push(column_sums(at, &rows, None, &a.h)?);
         rows.add_to(&a.s, at, &mut calls)?;
     }

@@ -8,6 +8,7 @@ mod report;
 
 use clap::ValueEnum;
 
+use self::model::Subject;
 use self::report::{Report, Row};
 use super::common::{Common, DataFlags, Precision, print, print_json};
 use crate::device::{DType, Device};
@@ -74,14 +75,15 @@ pub fn run(args: Args) -> Result<()> {
     let progress = args.common.progress();
     let device = args.common.device(DType::F32, &progress)?;
     let dtypes = args.dtypes(&device)?;
+    // What is wrong with the command line or a file is told before any work.
+    let models = if args.checks_model() { dtypes.as_slice() } else { &[] };
+    let models: Vec<Subject> = models.iter().map(|dtype| Subject::load(&args, *dtype)).collect::<Result<_>>()?;
     let mut rows: Vec<Row> = Vec::new();
     if args.has(Part::Operations) {
         rows.extend(operations::rows(&device, &dtypes, args.common.seed, &progress)?);
     }
-    if args.checks_model() {
-        for dtype in dtypes {
-            rows.extend(model::rows(&args, &device, dtype, &progress)?);
-        }
+    for model in &models {
+        rows.extend(model.rows(&args, &device, &progress)?);
     }
     let report = Report::new(&device, rows);
     if args.json {

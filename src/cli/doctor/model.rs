@@ -10,7 +10,7 @@ use super::{Args, Part};
 use crate::basis::quadrature::{Rule, points};
 use crate::basis::rotation::{Basis, Moments, Threshold};
 use crate::basis::{self, BasisKind, EdgeKind, Method, Options, Problem};
-use crate::cli::common::metadata;
+use crate::cli::common::{metadata, typed};
 use crate::data::stream::Runner;
 use crate::data::tensor_file::{Entry, TensorFile};
 use crate::data::{DataSet, Samples};
@@ -18,7 +18,7 @@ use crate::device::{Cpu, DType, Device};
 use crate::error::{Error, Result};
 use crate::model::block_jvp::products;
 use crate::model::capture::capture;
-use crate::model::{Checkpoint, Lm, Loaded, Model};
+use crate::model::{Checkpoint, Loaded, Model};
 use crate::ops::probes::splitmix;
 use crate::progress::Progress;
 
@@ -28,6 +28,55 @@ const POSITIONS: usize = 256;
 /// of a piece take time with the square of its length.
 const PIECE: usize = 5;
 const PIECES: usize = 3;
+
+/// A model in the dtype that is checked and in f64, and a few samples.
+pub struct Subject {
+    loaded: Loaded,
+    exact: Loaded,
+    data: DataSet,
+}
+
+impl Subject {
+    /// Loads model and data; refuses checks that were asked for by name and that the model has not.
+    pub fn load(args: &Args, dtype: DType) -> Result<Self> {
+        let loaded = Model::load(&args.model, dtype)?;
+        let refused = |part, expected: &str| {
+            if args.checks.contains(&part) { Err(Error::flag("--checks", typed(part), expected)) } else { Ok(()) }
+        };
+        match &loaded.model {
+            Model::Mlp(_) => refused(Part::Jacobians, "other checks: an mlp has no blocks")?,
+            Model::Lm(_) => refused(Part::Lib, "other checks: the basis of Hugging Face models is not in this build")?,
+            Model::Transformer(_) => {}
+        }
+        let data = args.data.load(&args.data.or_split(&args.model, "train"), &loaded)?;
+        let few = (POSITIONS / data.samples.positions().max(1)).clamp(1, data.samples.count().max(1));
+        let data = if args.data.samples.is_some() { data } else { data.first(few) };
+        Ok(Self { exact: Model::load(&args.model, DType::F64)?, loaded, data })
+    }
+    /// The rows of all checks that the model has. One that cannot be carried out has failed.
+    pub fn rows(&self, args: &Args, device: &Device, progress: &Progress) -> Result<Vec<Row>> {
+        let Self { loaded, exact, data } = self;
+        let host = Device::Cpu(Cpu::new(device.host().threads())?);
+        let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), "creating a folder", e))?;
+        let checked = Patient { loaded, runner: args.common.runner(device, progress)? };
+        let reference = Patient { loaded: exact, runner: args.common.runner(&host, progress)? };
+        let case = Case { data, checked, reference, folder: folder.path(), seed: args.common.seed };
+        let mut rows = Vec::new();
+        for part in [Part::Forward, Part::Jacobians, Part::Lib].into_iter().filter(|part| args.has(*part)) {
+            let (name, found) = match (part, &loaded.model) {
+                (Part::Jacobians, Model::Mlp(_)) | (Part::Lib, Model::Lm(_)) | (Part::Operations, _) => continue,
+                (Part::Forward, _) => ("forward", case.forward()),
+                (Part::Jacobians, _) => ("jacobian", case.jacobians()),
+                (Part::Lib, _) => ("lib", case.lib()),
+            };
+            match found {
+                Ok(found) => rows.extend(found),
+                Err(e) => rows.push(Row::failed(name, &loaded.name, case.dtype(), case.bound(), &e)),
+            }
+        }
+        Ok(rows)
+    }
+}
 
 /// A model on a device.
 struct Patient<'a> {
@@ -43,37 +92,6 @@ struct Case<'a> {
     /// For what is written and read back.
     folder: &'a Path,
     seed: u64,
-}
-
-/// The rows of all checks of the model in one dtype.
-pub fn rows(args: &Args, device: &Device, dtype: DType, progress: &Progress) -> Result<Vec<Row>> {
-    let loaded = Model::load(&args.model, dtype)?;
-    let exact = Model::load(&args.model, DType::F64)?;
-    let data = args.data.load(&args.data.or_split(&args.model, "train"), &loaded)?;
-    let few = (POSITIONS / data.samples.positions().max(1)).clamp(1, data.samples.count().max(1));
-    let data = if args.data.samples.is_some() { data } else { data.first(few) };
-    let host = Device::Cpu(Cpu::new(device.host().threads())?);
-    let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), "creating a folder", e))?;
-    let checked = Patient { loaded: &loaded, runner: args.common.runner(device, progress)? };
-    let reference = Patient { loaded: &exact, runner: args.common.runner(&host, progress)? };
-    let case = Case { data: &data, checked, reference, folder: folder.path(), seed: args.common.seed };
-    let mut rows = Vec::new();
-    if args.has(Part::Forward) {
-        rows.extend(case.forward()?);
-    }
-    match loaded.model.lm() {
-        Some(lm) if args.has(Part::Jacobians) => rows.extend(case.jacobians(&lm)?),
-        None if args.checks.contains(&Part::Jacobians) => {
-            return Err(Error::flag("--checks", "jacobians of an mlp", "a transformer: an mlp has no blocks"));
-        }
-        _ => {}
-    }
-    let has_bases = !matches!(loaded.model, Model::Lm(_));
-    // What is asked for by name and is not there is told by the basis itself.
-    if args.checks.contains(&Part::Lib) || has_bases && args.has(Part::Lib) {
-        rows.extend(case.lib()?);
-    }
-    Ok(rows)
 }
 
 /// The most that activations and Jacobian products may be off, of the largest value.
@@ -149,7 +167,10 @@ impl Case<'_> {
     }
 
     /// J v and w J of every block for random v and w, and that both are of one J.
-    fn jacobians(&self, lm: &Lm) -> Result<Vec<Row>> {
+    fn jacobians(&self) -> Result<Vec<Row>> {
+        let (Some(lm), Some(exact_lm)) = (self.checked.loaded.model.lm(), self.reference.loaded.model.lm()) else {
+            return Ok(Vec::new());
+        };
         let (n, t, d) = (self.data.samples.count(), self.data.samples.positions(), lm.d_model);
         let names: Vec<String> = (0..lm.blocks.len()).flat_map(|l| [format!("tangent.{l}"), format!("cotangent.{l}")]).collect();
         let given = self.file("directions");
@@ -163,9 +184,8 @@ impl Case<'_> {
         file.finish()?;
         let given = Checkpoint::open(&given)?;
         let (exact, found) = (self.file("products"), self.file("products-checked"));
-        for (patient, path) in [(&self.reference, &exact), (&self.checked, &found)] {
-            let Some(lm) = patient.loaded.model.lm() else { continue };
-            products(&lm, self.data, &given, &patient.runner, path, &metadata("doctor", patient.loaded, self.data)?)?;
+        for (patient, lm, path) in [(&self.reference, &exact_lm, &exact), (&self.checked, &lm, &found)] {
+            products(lm, self.data, &given, &patient.runner, path, &metadata("doctor", patient.loaded, self.data)?)?;
         }
         let mut rows = self.compared("jacobian", &found, &exact)?;
         let found = Checkpoint::open(&found)?;

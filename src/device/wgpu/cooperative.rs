@@ -19,7 +19,8 @@ pub enum Cooperative {
     Off,
     /// The adapter's cooperative matrices; an adapter without them is not opened.
     Native,
-    /// The same kernels on f16 alone, for subgroups of that many lanes, which need not be the adapter's: for tests.
+    /// The same kernels on f16 alone, for subgroups of that many lanes, a multiple of `side`, which need not be the adapter's:
+    /// for tests.
     Emulated { side: u32, lanes: u32 },
 }
 
@@ -73,8 +74,9 @@ pub(super) fn unit(raw: &::wgpu::Adapter, adapter: &Adapter, asked: Cooperative)
 }
 
 fn emulated(features: Features, side: u32, lanes: u32) -> std::result::Result<Unit, String> {
+    let known = Unit::SIDES.contains(&side) && Unit::LANES.contains(&lanes) && lanes.is_multiple_of(side);
     match features.contains(Features::SHADER_F16) {
-        true if Unit::SIDES.contains(&side) && Unit::LANES.contains(&lanes) => Ok(Unit { side, lanes, emulated: true }),
+        true if known => Ok(Unit { side, lanes, emulated: true }),
         true => Err(format!("no emulation of {side}x{side}x{side} by {lanes} lanes")),
         false => Err("no f16".into()),
     }
@@ -224,7 +226,10 @@ mod tests {
         assert_eq!(refused(all, std::slice::from_ref(&large), (32, 64)), "subgroups of 32 to 64 lanes");
         assert_eq!(refused(all, &[large], (128, 128)), "subgroups of 128 to 128 lanes");
         assert_eq!(emulated(Features::empty(), 16, 8), Err("no f16".into()));
-        assert_eq!(emulated(all, 16, 0), Err("no emulation of 16x16x16 by 0 lanes".into()));
+        for lanes in [0, 8, 128] {
+            assert_eq!(emulated(all, 16, lanes), Err(format!("no emulation of 16x16x16 by {lanes} lanes")));
+        }
+        assert!(emulated(all, 8, 8).is_ok() && emulated(all, 16, 64).is_ok());
     }
 
     #[test]

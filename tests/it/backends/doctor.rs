@@ -1,16 +1,17 @@
 //! `mechgraph doctor` on every backend: what is sound passes, a wrong kernel does not.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::commands::works;
 use super::{Backend, on_every_backend};
 use crate::command::{Case, failure, mechgraph};
+use crate::common::shared;
 
 /// The rows of a run in which everything passes.
-fn rows(backend: Backend, case: &Case, checks: &[&str]) -> Vec<Value> {
-    let (model, data) = (case.path("MODEL"), case.data());
+fn rows(backend: Backend, model: &Path, data: &Path, checks: &[&str]) -> Vec<Value> {
     let args = [&["--json", "--data", data.to_str().unwrap()], checks].concat();
     let report: Value = serde_json::from_str(&works(backend, &format!("doctor {}", model.display()), &args)).unwrap();
     let rows = report["rows"].as_array().unwrap().clone();
@@ -29,7 +30,8 @@ fn checks(rows: &[Value]) -> BTreeSet<&str> {
 
 on_every_backend! {
     fn doctor_finds_a_transformer_and_all_operations_sound(backend: Backend) {
-        let rows = rows(backend, &Case::transformer(), &[]);
+        let case = Case::transformer();
+        let rows = rows(backend, &case.path("MODEL"), &case.data(), &[]);
         let all = ["M'", "M' by products", "adjoint", "edges", "forward", "gram", "jacobian", "operation", "same bits"];
         assert_eq!(checks(&rows), all.into());
         let operations = rows.iter().filter(|row| row["check"] == "operation");
@@ -45,9 +47,29 @@ on_every_backend! {
     }
 
     fn doctor_finds_an_mlp_sound(backend: Backend) {
-        let rows = rows(backend, &Case::mlp(), &["--checks", "forward,lib"]);
+        let case = Case::mlp();
+        let rows = rows(backend, &case.path("MODEL"), &case.data(), &["--checks", "forward,lib"]);
         assert_eq!(checks(&rows), ["M'", "M' by products", "edges", "forward", "gram", "same bits"].into());
     }
+
+    fn doctor_finds_a_hugging_face_model_sound(backend: Backend) {
+        let Some(shared) = shared() else { return };
+        let model = shared.join("fixtures/hf/gemma2");
+        let rows = rows(backend, &model, &model.join("goldens.safetensors"), &["--checks", "forward,jacobians"]);
+        assert_eq!(checks(&rows), ["adjoint", "forward", "jacobian", "same bits"].into());
+        // The bar of these families.
+        let forward = rows.iter().filter(|row| row["check"] == "forward");
+        assert!(forward.clone().count() == 4 && forward.clone().all(|row| row["bound"].as_f64() == Some(5e-6)), "{rows:?}");
+    }
+}
+
+#[test]
+fn doctor_says_what_a_hugging_face_model_lacks() {
+    let Some(shared) = shared() else { return };
+    let model = shared.join("fixtures/hf/gpt2");
+    let (data, model) = (format!("{}/goldens.safetensors", model.display()), model.to_str().unwrap());
+    let sentence = failure(&["doctor", model, "--data", &data, "--backend", "cpu", "--quiet", "--checks", "lib"]);
+    assert!(sentence.contains("--checks: found lib; expected other checks: the basis of Hugging Face models"), "{sentence}");
 }
 
 #[test]
@@ -56,7 +78,7 @@ fn doctor_says_what_an_mlp_lacks() {
     let (model, data) = (case.path("MODEL"), case.data());
     let args = ["doctor", model.to_str().unwrap(), "--data", data.to_str().unwrap(), "--backend", "cpu", "--quiet"];
     let sentence = failure(&[&args[..], &["--checks", "jacobians"]].concat());
-    assert!(sentence.contains("jacobians of an mlp; expected a transformer"), "{sentence}");
+    assert!(sentence.contains("--checks: found jacobians; expected other checks: an mlp has no blocks"), "{sentence}");
 }
 
 #[test]
